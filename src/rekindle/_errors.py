@@ -1,0 +1,96 @@
+"""One error family. Every message says what was given, what was expected, and what to do.
+
+Context is added once, at the boundary that knows it (a file name, an input's name). Each class
+carries the exit code the command line ends with and the HTTP status the server answers with.
+"""
+
+from __future__ import annotations
+
+
+class RekindleError(Exception):
+    """Base of everything Rekindle raises on purpose.
+
+    `message` says what was given and what was expected; `hint` says what to do about it.
+    """
+
+    exit_code: int = 1
+    http_status: int = 500
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class UsageError(RekindleError):
+    """The call itself is wrong: an unknown option value, a contradiction between arguments."""
+
+    exit_code = 2
+    http_status = 400
+
+
+class NotBuiltError(UsageError):
+    """The argument is part of the design, but this version, or this provider, does not have it."""
+
+    http_status = 501
+
+
+class MissingExtraError(RekindleError):
+    """An optional dependency is not installed; the hint holds the exact pip command."""
+
+    exit_code = 3
+    http_status = 501
+
+
+class ModelError(RekindleError):
+    """The model file or its graph cannot be used: truncated, cyclic, inconsistent."""
+
+    exit_code = 4
+    http_status = 422
+
+
+class UnsupportedOperatorError(ModelError):
+    """The model holds operators that cannot run; the message names each of them."""
+
+
+class InputError(RekindleError):
+    """A feed has the wrong name, dtype, rank or shape."""
+
+    exit_code = 5
+    http_status = 400
+
+
+class ImageError(InputError):
+    """A file is not a picture, or is one that the limits refuse."""
+
+
+class DeviceError(RekindleError):
+    """No usable OpenCL device, or the driver refused something."""
+
+    exit_code = 6
+    http_status = 503
+
+
+class KernelError(DeviceError):
+    """A kernel did not compile or did not run; the message holds the driver's own log."""
+
+
+class MemoryLimitError(RekindleError):
+    """The model needs more device memory than there is; the message names both figures."""
+
+    exit_code = 7
+    http_status = 507
+
+
+class CardError(ModelError):
+    """A model card is malformed or does not fit its model."""
+
+
+class NotFoundError(RekindleError):
+    """A file, model or name does not exist; near names are offered where there are any."""
+
+    exit_code = 8
+    http_status = 404
