@@ -1,0 +1,1 @@
+"""Our OpenCL engine: plan on a Target, build, run."""

@@ -1,0 +1,128 @@
+"""Kernels: one OpenCL C file and one spec beside it for each way to do a logical call.
+
+A spec file registers a `Kernel`: the logical call it implements, what it can take, how well it
+fits, and the launches it makes of a call. Several kernels may implement one call; `choose` takes
+the one with the highest `score` among those that support the call on the Target.
+
+A kernel's source is a template. Its text is compiled once for each distinct set of `defines`,
+many of them in one program, so every function and every `__kernel` in it is written `NAME(f)`,
+which expands to a name of its own for each set. Sizes that only count loop trips are run-time
+`int` arguments; what the compiler must know (tile, window, epilogue) is a define.
+
+Rules for every source (why: the facts in docs/architecture):
+- `acc += a * b`, never `fma()` or `mad()`: slow calls on PoCL's wheel, quarter rate on Polaris.
+- no builtin takes a vector of 16 by value (PoCL's wheel aborts the process): load and store
+  through `*(__global V *)p`, arithmetic, comparisons and selects only; own functions are fine.
+- no inline assembly, no relaxed math: NaN and infinity survive.
+- at most 16 KiB of local memory, work-groups of at most 256; no local memory on CPUs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rekindle._errors import UnsupportedOperatorError
+from rekindle._registry import Registry
+from rekindle._types import Target
+from rekindle.graph.ir import Array, Value
+from rekindle.graph.lowering import LogicalCall
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A constant in the order a kernel wants it; packed when the plan meets a device.
+
+    `key` names it for sharing: two Packed with one key must be equal.
+    """
+
+    key: str
+    nbytes: int
+    pack: Callable[[], Array]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Scratch memory of one call, live only during its launches."""
+
+    label: str
+    nbytes: int
+
+
+Argument = Value | Packed | Workspace | np.int32 | np.uint32 | np.float32 | np.int64
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel execution. `defines` and `args` follow the source's own order."""
+
+    kernel: str
+    """Stem of the `.cl` file."""
+    entry: str
+    """Name inside `NAME(...)` of the `__kernel`."""
+    defines: tuple[tuple[str, str], ...]
+    args: tuple[Argument, ...]
+    global_size: tuple[int, ...]
+    local_size: tuple[int, ...] | None
+    flops: int = 0
+    bytes_moved: int = 0
+    writes: tuple[int, ...] = (-1,)
+    """Positions in `args` that the kernel writes; the last one by default."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a spec may ask while it makes launches."""
+
+    target: Target
+    constant: Callable[[str], Array | None]
+    """The constant behind a value's name, or None for computed values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """A way to do a logical call. `score` 0 or less: cannot; the highest score wins."""
+
+    call: str
+    score: Callable[[LogicalCall, Context], float]
+    launches: Callable[[LogicalCall, Context], Sequence[Launch]]
+
+
+REGISTRY: Registry[Kernel] = Registry("rekindle.engine.kernels", kind="kernel")
+
+
+def register(name: str, kernel: Kernel) -> None:
+    REGISTRY.register(name, kernel)
+
+
+def source_text(stem: str) -> str:
+    """The `.cl` file of that stem."""
+    return (Path(__file__).parent / f"{stem}.cl").read_text(encoding="utf-8")
+
+
+def choose(call: LogicalCall, context: Context) -> tuple[str, Kernel] | None:
+    """The best kernel for a call, with its name; None where no kernel takes it."""
+    best: tuple[float, str, Kernel] | None = None
+    for name in REGISTRY.names():
+        kernel = REGISTRY.get(name)
+        if kernel.call != call.name:
+            continue
+        score = kernel.score(call, context)
+        if score > 0 and (best is None or score > best[0]):
+            best = (score, name, kernel)
+    return best[1:] if best else None
+
+
+def require(call: LogicalCall, context: Context) -> tuple[str, Kernel]:
+    """`choose`, or UnsupportedOperatorError that names the call and its types."""
+    found = choose(call, context)
+    if found is None:
+        types = ", ".join(f"{v.dtype}{list(v.shape or ())}" for v in call.inputs if v)
+        raise UnsupportedOperatorError(
+            f"no OpenCL kernel for {call.name} of {types} (node {call.node})",
+            hint="run it with provider='onnxruntime', or without strict=True",
+        )
+    return found

@@ -1,0 +1,1 @@
+"""The ONNX graph: representation, operators, passes. No OpenCL, no torch."""

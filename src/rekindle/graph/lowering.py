@@ -1,0 +1,111 @@
+"""From operators to logical calls: the small vocabulary that engines implement.
+
+An operator's `lower` describes itself to a `Lowering` in logical calls, by name and plain data,
+on concrete shapes. The calls, all on row-major values unless said otherwise (`*` = layout of the
+values decides; x, w, … are values):
+
+====================  ==============================================================================
+`elementwise` *       out = expr(inputs), broadcast as NumPy does. params: expr
+`conv` *              inputs x (N,C,*S), w (M,C/group,*K), bias (M,) or None, then operands of the
+                      epilogue. params: strides, pads (begins then ends), dilations, group,
+                      epilogue: Expr or None, in which Arg(0) is the sum with bias and Arg(i) the
+                      i-th operand (same shape as the output, or one element)
+`matmul`              inputs a (..., M, K), b (..., K, N), then operands of the epilogue, each
+                      broadcast to the output as NumPy does. params: transpose_a, transpose_b (of
+                      the last two axes), epilogue as in `conv`
+`pool` *              x (N,C,*S). params: kind "max" | "average", kernel, strides, pads, dilations,
+                      count_include_pad
+`reduce` *            params: kind "sum" | "mean" | "max" | "min" | "prod" | "sum_square", axes
+                      (sorted, non-negative); out has those axes as 1 or without them. Blocked
+                      values: axes are exactly all spatial ones
+`arg_reduce`          params: kind "max" | "min", axis, last (the last of equals); out int64
+`softmax`             params: axis, log (bool)
+`copy`                out[out_offset + sum i*out_strides] = x[in_offset + sum i*in_strides] for i in
+                      `shape`, in elements: transpose, slice, expand, concat, tile, pad are copies
+`fill`                no inputs. params: value
+`gather`              inputs x, indices (int32/int64; negative counts from the end). params: axis
+`view`                out is x under another shape: no work, no memory
+`reorder`             out is x in another layout (the values say which)
+====================  ==============================================================================
+
+Several calls may write parts of one output (`fill` then `copy`, or copies side by side).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rekindle._types import ROW_MAJOR, DType, Layout
+from rekindle.graph.ir import Array, Graph, Node, Value
+
+CALLS = (
+    "elementwise", "conv", "matmul", "pool", "reduce", "arg_reduce", "softmax", "copy", "fill",
+    "gather", "view", "reorder",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LogicalCall:
+    """One call: values in, one value out, parameters as plain data."""
+
+    name: str
+    inputs: tuple[Value | None, ...]
+    output: Value
+    params: Mapping[str, Any] = field(default_factory=dict)
+    node: str = ""
+    """The node it came from, for profiles and placement."""
+
+
+class Lowering:
+    """What an operator's `lower` sees: its node on concrete shapes, and where calls go."""
+
+    def __init__(self, graph: Graph, node: Node) -> None:
+        self.node = node
+        self.calls: list[LogicalCall] = []
+        self._graph = graph
+        self._temporaries = 0
+
+    @property
+    def inputs(self) -> tuple[Value | None, ...]:
+        return tuple(self._graph.values[n] if n else None for n in self.node.inputs)
+
+    def input(self, index: int) -> Value:
+        """A required input."""
+        return self._graph.values[self.node.inputs[index]]
+
+    def has_input(self, index: int) -> bool:
+        return index < len(self.node.inputs) and bool(self.node.inputs[index])
+
+    def constant(self, index: int) -> Array | None:
+        """The constant behind an input; None where it is absent or computed at run time."""
+        return self._graph.constant(self.node.inputs[index]) if self.has_input(index) else None
+
+    @property
+    def output(self) -> Value:
+        return self._graph.values[self.node.outputs[0]]
+
+    def outputs(self) -> tuple[Value | None, ...]:
+        return tuple(self._graph.values[n] if n else None for n in self.node.outputs)
+
+    def temporary(
+        self, shape: Sequence[int], dtype: DType = DType.FLOAT32, layout: Layout = ROW_MAJOR
+    ) -> Value:
+        """A value that lives only between the calls of this node."""
+        self._temporaries += 1
+        name = f"{self.node.outputs[0]}#{self._temporaries}"
+        return Value(name, dtype, tuple(shape), layout)
+
+    def call(
+        self, name: str, inputs: Sequence[Value | None], output: Value, /, **params: Any
+    ) -> Value:
+        """Append a logical call; returns its output for chaining."""
+        assert name in CALLS, f"unknown logical call {name}"
+        label = self.node.name or self.node.outputs[0]
+        self.calls.append(LogicalCall(name, tuple(inputs), output, params, label))
+        return output
+
+    def view(self, value: Value, shape: Sequence[int]) -> Value:
+        """`value` under another shape (row-major)."""
+        return self.call("view", (value,), self.temporary(shape, value.dtype))
