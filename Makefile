@@ -1,0 +1,72 @@
+# Everything installs into .venv by itself; `make help` lists the targets.
+PYTHON ?= python3
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet
+MEASURED := device graph engine runtime
+COVERAGE := 90
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-slow check docs clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## a real network names a real photograph on an OpenCL device
+	@$(BIN)/rekindle demo
+
+test: $(VENV)/.test ## every test but the slow ones, with coverage
+	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile --cov --cov-report=
+	@for room in $(MEASURED); do printf 'lines covered in %-8s' $$room; \
+	  $(BIN)/coverage report --include="src/rekindle/$$room/*" --format=total --fail-under=$(COVERAGE) \
+	  || { echo "less than $(COVERAGE) %"; exit 1; }; done
+
+test-slow: $(VENV)/.test ## the slow tests
+	$(BIN)/pytest -m slow
+
+check: $(VENV)/.check ## style, types, import layers, fresh generated docs
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+docs: $(VENV)/.docs ## write the generated pages and build the site into site/
+	$(BIN)/python docs/generate.py
+	$(BIN)/zensical build --clean
+
+clean: ## remove .venv and everything built
+	rm -rf $(VENV) site build dist .coverage* .hypothesis .*_cache
+
+# A stamp is older than pyproject.toml, or not there: install again. Otherwise nothing happens.
+$(VENV)/.python:
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "make: $(PYTHON) was not found. Debian, Ubuntu: apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: Rekindle needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version 2>&1`." \
+	         "Name another one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "make: $(PYTHON) comes without venv. Debian, Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.python pyproject.toml
+	@echo "Installing Rekindle into $(VENV) (once) ..."
+	$(PIP) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) -e '.[demo,torch]' --group test
+	@touch $@
+
+$(VENV)/.check: $(VENV)/.test
+	$(PIP) --group check
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.demo
+	$(PIP) --group docs
+	@touch $@
