@@ -30,7 +30,8 @@ BINARY = (
     "or", "xor",
 )  # fmt: skip
 """`div` on integers truncates towards zero, as ONNX's Div; `mod` has the divisor's sign (Python),
-`fmod` the dividend's (C); `max`/`min` pass NaN through; `round` is half to even."""
+`fmod` the dividend's (C); `pow` has the base's dtype, whatever the exponent's; `max`/`min` pass
+NaN through; `round` is half to even."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,13 @@ def _divide(a: Any, b: Any) -> Any:
     return np.divide(a, b)
 
 
+def _power(base: Any, exponent: Any) -> Any:
+    like = base.dtype if hasattr(base, "dtype") else np.result_type(base, exponent)
+    if like.kind in "iu" and np.any(np.less(exponent, 0)):
+        base = np.asarray(base, np.float64)
+    return np.power(base, exponent).astype(like)
+
+
 def _erf(x: Any) -> Any:
     import math
 
@@ -214,7 +222,7 @@ _NUMPY: dict[str, Callable[..., Any]] = {
     "acosh": np.arccosh, "atanh": np.arctanh, "erf": _erf, "floor": np.floor, "ceil": np.ceil,
     "round": np.rint, "not": np.logical_not, "isnan": np.isnan, "isinf": np.isinf,
     "sign": np.sign, "recip": np.reciprocal, "add": np.add, "sub": np.subtract,
-    "mul": np.multiply, "div": _divide, "pow": np.power, "max": np.maximum, "min": np.minimum,
+    "mul": np.multiply, "div": _divide, "pow": _power, "max": np.maximum, "min": np.minimum,
     "mod": np.mod, "fmod": np.fmod, "lt": np.less, "le": np.less_equal, "eq": np.equal,
     "and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor, "where": np.where,
 }  # fmt: skip

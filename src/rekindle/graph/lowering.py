@@ -14,7 +14,8 @@ values decides; x, w, … are values):
                       broadcast to the output as NumPy does. params: transpose_a, transpose_b (of
                       the last two axes), epilogue as in `conv`
 `pool` *              x (N,C,*S). params: kind "max" | "average", kernel, strides, pads, dilations,
-                      count_include_pad
+                      count_include_pad. A window may reach past the padded end (ceil mode): what
+                      lies there counts for neither the maximum nor the average's divisor
 `reduce` *            params: kind "sum" | "mean" | "max" | "min" | "prod" | "sum_square", axes
                       (sorted, non-negative); out has those axes as 1 or without them. Blocked
                       values: axes are exactly all spatial ones
@@ -37,6 +38,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rekindle._errors import UnsupportedOperatorError
 from rekindle._types import ROW_MAJOR, DType, Layout
 from rekindle.graph.ir import Array, Graph, Node, Value
 
@@ -44,6 +46,10 @@ CALLS = (
     "elementwise", "conv", "matmul", "pool", "reduce", "arg_reduce", "softmax", "copy", "fill",
     "gather", "view", "reorder",
 )  # fmt: skip
+
+
+class NotLowered(UnsupportedOperatorError):  # noqa: N818 - it says where a node runs, not a fault
+    """This case of an operator runs on the host; the message says why, placement repeats it."""
 
 
 @dataclass(frozen=True)
@@ -64,30 +70,30 @@ class Lowering:
     def __init__(self, graph: Graph, node: Node) -> None:
         self.node = node
         self.calls: list[LogicalCall] = []
-        self._graph = graph
+        self.graph = graph
         self._temporaries = 0
 
     @property
     def inputs(self) -> tuple[Value | None, ...]:
-        return tuple(self._graph.values[n] if n else None for n in self.node.inputs)
+        return tuple(self.graph.values[n] if n else None for n in self.node.inputs)
 
     def input(self, index: int) -> Value:
         """A required input."""
-        return self._graph.values[self.node.inputs[index]]
+        return self.graph.values[self.node.inputs[index]]
 
     def has_input(self, index: int) -> bool:
         return index < len(self.node.inputs) and bool(self.node.inputs[index])
 
     def constant(self, index: int) -> Array | None:
         """The constant behind an input; None where it is absent or computed at run time."""
-        return self._graph.constant(self.node.inputs[index]) if self.has_input(index) else None
+        return self.graph.constant(self.node.inputs[index]) if self.has_input(index) else None
 
     @property
     def output(self) -> Value:
-        return self._graph.values[self.node.outputs[0]]
+        return self.graph.values[self.node.outputs[0]]
 
     def outputs(self) -> tuple[Value | None, ...]:
-        return tuple(self._graph.values[n] if n else None for n in self.node.outputs)
+        return tuple(self.graph.values[n] if n else None for n in self.node.outputs)
 
     def temporary(
         self, shape: Sequence[int], dtype: DType = DType.FLOAT32, layout: Layout = ROW_MAJOR
