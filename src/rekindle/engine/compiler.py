@@ -1,0 +1,152 @@
+"""Builds programs from kernel templates, and keeps their binaries.
+
+All specialisations a plan needs that this context has not built yet go into one program: on PoCL
+one build of thirty kernels costs a third of thirty builds. The binary is cached on disk under a
+key of device, driver, options and source; a cache that cannot be read or written is reported
+once and done without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyopencl as cl
+
+from rekindle import _config
+from rekindle._errors import KernelError
+from rekindle._log import debug, warn_once
+from rekindle.engine.kernels import Launch, source_text
+from rekindle.engine.kernels._render import prelude
+
+OPTIONS = ("-cl-std=CL1.2", "-cl-mad-enable")
+"""One option set everywhere. Relaxed math never: NaN and infinity must survive."""
+
+_DIGEST_BYTES = 32
+Specialisation = tuple[str, tuple[tuple[str, str], ...]]
+
+
+def specialisation(launch: Launch) -> Specialisation:
+    return launch.kernel, launch.defines
+
+
+def suffix(spec: Specialisation) -> str:
+    """Short hash that makes a specialisation's function names its own."""
+    return hashlib.sha256(repr(spec).encode()).hexdigest()[:12]
+
+
+def program_source(specs: Iterable[Specialisation]) -> str:
+    """One program's text: the preludes in use, then each specialised template."""
+    parts = []
+    for stem, defines in specs:
+        names = ["NAME", "NAME_", *(key.split("(")[0] for key, _ in defines)]
+        parts += [
+            f"#define NAME_(x, h) x##_##h\n#define NAME(x) NAME_(x, {suffix((stem, defines))})"
+        ]
+        parts += [f"#define {key} {value}" for key, value in defines]
+        parts += [source_text(stem)]
+        parts += [f"#undef {name}" for name in names]
+    body = "\n".join(parts) + "\n"
+    lanes = [n for n in (1, 4, 8, 16) if re.search(rf"\brk{n}_", body)]
+    return "\n".join([*(prelude(n) for n in lanes), body])
+
+
+@dataclass
+class Compiler:
+    """Kernels of one OpenCL context and device; shared by all sessions on it."""
+
+    context: cl.Context
+    device: cl.Device
+    _programs: dict[Specialisation, cl.Program] = field(default_factory=dict)
+
+    def prepare(self, launches: Iterable[Launch]) -> None:
+        """Build what `launches` need and this context lacks, as one program."""
+        needed = dict.fromkeys(map(specialisation, launches))
+        missing = sorted(spec for spec in needed if spec not in self._programs)
+        if missing:
+            program = self._build(program_source(missing))
+            self._programs.update(dict.fromkeys(missing, program))
+
+    def kernel(self, launch: Launch) -> cl.Kernel:
+        """A kernel object of its own for this launch, so that its arguments are set once."""
+        spec = specialisation(launch)
+        return cl.Kernel(self._programs[spec], f"{launch.entry}_{suffix(spec)}")
+
+    def _build(self, source: str) -> cl.Program:
+        debug(3, "OpenCL program\n%s", source)
+        path = self._cache_path(source)
+        if binary := _read(path):
+            try:
+                return cl.Program(self.context, [self.device], [binary]).build()
+            except cl.Error as error:
+                debug(1, "cached kernel binary %s was refused (%s): building anew", path, error)
+        program = cl.Program(self.context, source)
+        try:
+            # cache_dir=False: pyopencl's own cache would be a second one beside ours.
+            program.build(options=list(OPTIONS), devices=[self.device], cache_dir=False)
+        except cl.Error as error:
+            raise KernelError(
+                f"the driver {self.device.driver_version} of {self.device.name} did not compile "
+                f"a kernel: {error}",
+                hint="run `rekindle doctor`; REKINDLE_DEBUG=3 prints the source",
+            ) from error
+        self._store(path, program)
+        return program
+
+    def _cache_path(self, source: str) -> Path:
+        platform = self.device.platform
+        identity = (
+            platform.name,
+            platform.version,
+            self.device.name,
+            self.device.driver_version,
+            *OPTIONS,
+            source,
+        )
+        key = hashlib.sha256("\0".join(identity).encode()).hexdigest()
+        return _config.cache_dir() / "kernels" / f"{key[:40]}.bin"
+
+    def _store(self, path: Path, program: cl.Program) -> None:
+        try:
+            binary: bytes = program.get_info(cl.program_info.BINARIES)[0]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, partial = tempfile.mkstemp(dir=path.parent)
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(binary).digest() + binary)
+            Path(partial).replace(path)
+        except (OSError, cl.Error) as error:
+            warn_once(f"kernel binaries are not cached in {path.parent}: {error}")
+
+
+def _read(path: Path) -> bytes | None:
+    """The binary, or None if absent or damaged: drivers may crash on a truncated one."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        warn_once(f"kernel binaries cannot be read from {path.parent}: {error}")
+        return None
+    digest, binary = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+    return binary if hashlib.sha256(binary).digest() == digest else None
+
+
+_COMPILERS: dict[Any, Compiler] = {}
+
+
+def compiler_for(device: cl.Device) -> Compiler:
+    """The one context and compiler of a device in this process."""
+    if device not in _COMPILERS:
+        try:
+            _COMPILERS[device] = Compiler(cl.Context([device]), device)
+        except cl.Error as error:
+            raise KernelError(
+                f"no OpenCL context on {device.name}: {error}", hint="run `rekindle doctor`"
+            ) from error
+    return _COMPILERS[device]

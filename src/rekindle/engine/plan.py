@@ -1,0 +1,227 @@
+"""From a bound graph to a plan: launches in order, memory, constants. Needs no OpenCL.
+
+Data flow: graph → per node its logical calls → per call the best kernel → launches → lifetimes →
+memory plan. A node that has no lowering, or a call no kernel takes, becomes a host step: its
+NumPy reference runs between the launches, and the reason is kept for the placement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from rekindle._errors import UnsupportedOperatorError
+from rekindle._types import Target
+from rekindle.engine import kernels
+from rekindle.engine.kernels import Context, Launch, Packed, Workspace
+from rekindle.engine.memory import Lifetime, MemoryPlan, pack
+from rekindle.graph import ops
+from rekindle.graph.ir import Graph, Node, Value
+from rekindle.graph.lowering import LogicalCall, Lowering, NotLowered
+
+
+@dataclass(frozen=True)
+class DeviceStep:
+    """A node on the device: the launches of its logical calls, in order."""
+
+    node: Node
+    launches: tuple[Launch, ...]
+    algorithms: tuple[str, ...]
+    """Name of the kernel spec chosen for each call that is not a view."""
+
+
+@dataclass(frozen=True)
+class HostStep:
+    """A node that runs on the host, by its NumPy reference, and why."""
+
+    node: Node
+    reason: str
+
+
+Step = DeviceStep | HostStep
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything an executor needs. Byte counts are exact, known without a device."""
+
+    graph: Graph
+    target: Target
+    steps: tuple[Step, ...]
+    memory: MemoryPlan
+    roots: Mapping[str, str]
+    """View name → the value whose memory it shares. Values not listed are their own root."""
+    constants: Mapping[str, Packed]
+    """Every constant the launches read, by key."""
+
+    @property
+    def constant_bytes(self) -> int:
+        return sum(c.nbytes for c in self.constants.values())
+
+    @property
+    def device_bytes(self) -> int:
+        """Weights in their packed form plus the activation arena."""
+        return self.constant_bytes + self.memory.arena_bytes
+
+    def root(self, name: str) -> str:
+        while name in self.roots:
+            name = self.roots[name]
+        return name
+
+    def launches(self) -> Iterable[Launch]:
+        return (launch for s in self.steps if isinstance(s, DeviceStep) for launch in s.launches)
+
+
+def plan(graph: Graph, target: Target) -> Plan:
+    """Plan `graph` (bound to concrete shapes, passes done) on `target`."""
+    planner = _Planner(graph, target)
+    for node in graph.nodes:
+        planner.add(node)
+    return planner.finish()
+
+
+@dataclass
+class _Planner:
+    graph: Graph
+    target: Target
+    steps: list[Step] = field(default_factory=list)
+    roots: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.values = dict(self.graph.values)
+        self.context = Context(self.target, self.graph.constant)
+
+    def add(self, node: Node) -> None:
+        try:
+            self.steps.append(self._on_device(node))
+        except (NotLowered, UnsupportedOperatorError) as reason:
+            self.steps.append(HostStep(node, str(reason)))
+
+    def _on_device(self, node: Node) -> DeviceStep:
+        operator = ops.find(node.qualified, self.graph.opset(node.domain))
+        if operator is None:
+            raise NotLowered(f"unknown operator {node.qualified}")
+        for name in (*node.inputs, *node.outputs):
+            if name and not self.graph.values[name].is_static:
+                raise NotLowered(f"the shape of {name} depends on data")
+        lowering = Lowering(self.graph, node)
+        ops.lower(operator, lowering)
+        # Choose a kernel for every call before anything is recorded: a call without one sends
+        # the whole node to the host.
+        chosen = [
+            (call, None if call.name == "view" else kernels.require(call, self.context))
+            for call in lowering.calls
+        ]
+        launches: list[Launch] = []
+        algorithms: list[str] = []
+        for call, choice in chosen:
+            self.values.setdefault(call.output.name, call.output)
+            if choice is None:
+                self._alias(call)
+            else:
+                algorithms.append(choice[0])
+                launches += choice[1].launches(call, self.context)
+        return DeviceStep(node, tuple(launches), tuple(algorithms))
+
+    def _alias(self, call: LogicalCall) -> None:
+        source = call.inputs[0]
+        assert source is not None
+        self.roots[call.output.name] = source.name
+
+    def finish(self) -> Plan:
+        constants: dict[str, Packed] = {}
+        lifetimes = _Lifetimes(self)
+        for step in self.steps:
+            lifetimes.visit(step, constants)
+        return Plan(
+            self.graph,
+            self.target,
+            tuple(self.steps),
+            pack(lifetimes.finish(), self.target.alignment_bytes),
+            self.roots,
+            constants,
+        )
+
+
+class _Lifetimes:
+    """First and last step of each root value on the device; one tick per launch."""
+
+    def __init__(self, planner: _Planner) -> None:
+        self.planner = planner
+        self.tick = 0
+        self.span: dict[str, tuple[int, int]] = {}
+        self.nbytes: dict[str, int] = {}
+        self.on_device: set[str] = set()
+        for name in planner.graph.inputs:
+            self._touch(name)
+
+    def visit(self, step: Step, constants: dict[str, Packed]) -> None:
+        if isinstance(step, HostStep):
+            self.tick += 1
+            for name in (*step.node.inputs, *step.node.outputs):
+                if name and self._root(name) not in self.planner.graph.initializers:
+                    self._touch(name)
+            return
+        start = self.tick + 1
+        for launch in step.launches:
+            self.tick += 1
+            for arg in launch.args:
+                self._argument(arg, start, constants)
+
+    def _argument(self, arg: object, start: int, constants: dict[str, Packed]) -> None:
+        if isinstance(arg, Packed):
+            constants.setdefault(arg.key, arg)
+        elif isinstance(arg, Workspace):
+            # Live from the node's first launch, since an earlier launch may have filled it.
+            first = self.span.get(arg.label, (start, start))[0]
+            self.span[arg.label] = (first, self.tick)
+            self.nbytes[arg.label] = max(self.nbytes.get(arg.label, 0), arg.nbytes)
+            self.on_device.add(arg.label)
+        elif isinstance(arg, Value):
+            root = self._root(arg.name)
+            if root in self.planner.graph.initializers:
+                raw = raw_constant(self.planner.graph, root)
+                constants.setdefault(raw.key, raw)
+            else:
+                self._touch(arg.name)
+                self.on_device.add(root)
+
+    def finish(self) -> list[Lifetime]:
+        end = self.tick + 1
+        for name in self.planner.graph.outputs:
+            root = self._root(name)
+            if root in self.span:
+                self.span[root] = (self.span[root][0], end)
+        return [
+            Lifetime(name, self.nbytes[name], first, last)
+            for name, (first, last) in self.span.items()
+            if name in self.on_device
+        ]
+
+    def _root(self, name: str) -> str:
+        while name in self.planner.roots:
+            name = self.planner.roots[name]
+        return name
+
+    def _touch(self, name: str) -> None:
+        root = self._root(name)
+        first = self.span.get(root, (self.tick, self.tick))[0]
+        self.span[root] = (first, self.tick)
+        if root not in self.nbytes:
+            value = self.planner.values[root]
+            # A host step's data-dependent output has no planned size; it never meets the device.
+            self.nbytes[root] = value.nbytes if value.is_static else 0
+
+
+def raw_constant(graph: Graph, name: str) -> Packed:
+    """An initializer as it is, for kernels that read it unpacked."""
+    array = graph.initializers[name]
+    return Packed(f"raw:{name}", array.nbytes, partial(_contiguous, graph, name))
+
+
+def _contiguous(graph: Graph, name: str) -> ops.Array:
+    import numpy as np
+
+    return np.ascontiguousarray(graph.initializers[name])

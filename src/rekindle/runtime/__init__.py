@@ -1,0 +1,83 @@
+"""One `Session` over every engine: our OpenCL engine, ONNX Runtime, PyTorch, the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rekindle._errors import ModelError
+from rekindle._types import TensorSpec
+from rekindle.runtime import _options, providers
+from rekindle.runtime.framework import Framework, detect
+from rekindle.runtime.session import Metadata, Session
+
+__all__ = ["Metadata", "Session", "open_session"]
+
+
+def open_session(
+    model: str | Path,
+    *,
+    provider: str = "auto",
+    device: str | int | None = None,
+    precision: str = "model",
+    strict: bool = False,
+    memory_limit: int | str | None = None,
+    threads: int | None = None,
+    inputs: Sequence[TensorSpec] | None = None,
+) -> Session:
+    """Open a model for running.
+
+    model: a path to an ONNX file, a TorchScript archive or a torch.export archive (told from the
+        content), a model folder with a card, or the name of a bundled model.
+    provider: `opencl`, `onnxruntime`, `torchscript`, `reference`, or `auto`: the one measured
+        fastest on this machine for this model, else `opencl` where there is a device, else
+        ONNX Runtime. The choice and its reason stand in `session.placement`.
+    device: which OpenCL device, by index or part of its name; None takes the best one.
+    precision: `model` or `fp32`; other storage types raise NotBuiltError in this version.
+    strict: refuse to run any node on the host instead of the device.
+    memory_limit: bytes, or text such as "2GB"; a model that needs more is refused before loading.
+    threads: CPU threads, for the providers that have such a setting.
+    inputs: specifications of the inputs, for a PyTorch archive that does not tell its shapes;
+        None takes the archive's, the model card's, or what probe runs find.
+
+    An argument that the provider cannot honour raises; nothing is ignored. Errors are
+    RekindleErrors: NotFoundError, ModelError, UnsupportedOperatorError, MemoryLimitError,
+    DeviceError, UsageError.
+    """
+    options = _options.check(device, precision, strict, memory_limit, threads)
+    path, card_inputs = _locate(model)
+    given = tuple(inputs) if inputs else card_inputs
+    options = replace(options, inputs=given)
+    framework = detect(path)
+    name, reason = provider, "asked for"
+    if provider == "auto":
+        from rekindle.runtime.selection import choose
+
+        name, reason = choose(path, framework)
+    chosen = providers.REGISTRY.get(name)
+    source = path if framework in chosen.frameworks else _convert(path, framework, name, given)
+    backend = chosen.open(source, options, reason)
+    return Session(backend, path, framework, options, path.stat().st_size)
+
+
+def _locate(model: str | Path) -> tuple[Path, tuple[TensorSpec, ...] | None]:
+    """The model's file, and the inputs its card declares where it has a card."""
+    from rekindle.hub import resolve
+
+    resolved = resolve(str(model))
+    return resolved.path, resolved.card.inputs if resolved.card else None
+
+
+def _convert(
+    path: Path, framework: Framework, provider: str, inputs: Sequence[TensorSpec] | None
+) -> Path:
+    """An ONNX file made from a PyTorch archive, for providers that only open ONNX."""
+    if framework == "onnx":
+        raise ModelError(
+            f"the {provider} provider does not open ONNX files",
+            hint="use provider='opencl' or 'onnxruntime'",
+        )
+    from rekindle.runtime.export.onnx import to_onnx
+
+    return to_onnx(path, framework, inputs)

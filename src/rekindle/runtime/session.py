@@ -1,0 +1,154 @@
+"""One `Session` over every engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from rekindle._errors import InputError, RekindleError
+from rekindle._types import Dim, TensorSpec
+from rekindle.graph.ir import Array, dtype_of
+from rekindle.runtime._options import Options
+from rekindle.runtime.placement import Placement
+from rekindle.runtime.providers import Backend
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The same facts for every framework and provider."""
+
+    path: str
+    framework: str
+    """"onnx", "torchscript" or "torch.export"."""
+    file_bytes: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parameters: int | None
+    """Number of weights; None where the framework does not tell."""
+    peak_device_bytes: int | None
+    """Planned weights + activations, dynamic dimensions taken as 1; None where not plannable."""
+    provider: str
+    optimization: str
+    """What was done to the graph, in the provider's words."""
+
+    def to_dict(self) -> dict[str, Any]:
+        data = asdict(self)
+        for key in ("inputs", "outputs"):
+            data[key] = [
+                {"name": s.name, "dtype": str(s.dtype), "shape": list(s.shape)}
+                for s in getattr(self, key)
+            ]
+        return data
+
+
+class Session:
+    """A loaded model. Thread-safe; close it, or use it as a context manager."""
+
+    def __init__(
+        self, backend: Backend, path: Path, framework: str, options: Options, file_bytes: int
+    ) -> None:
+        self._backend = backend
+        self._lock = threading.Lock()
+        self._closed = False
+        self.options = options
+        self.inputs: tuple[TensorSpec, ...] = backend.inputs
+        self.outputs: tuple[TensorSpec, ...] = backend.outputs
+        self.metadata = Metadata(
+            str(path),
+            framework,
+            file_bytes,
+            self.inputs,
+            self.outputs,
+            backend.parameters,
+            backend.peak_device_bytes,
+            backend.placement.provider,
+            backend.optimization,
+        )
+
+    @property
+    def placement(self) -> Placement:
+        """What ran where and why; for dynamic shapes, that of the latest run."""
+        return self._backend.placement
+
+    @property
+    def device_bytes(self) -> int | None:
+        """Device memory held now, weights and activations; None where the engine hides it."""
+        return self._backend.device_bytes
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the model once.
+
+        `feeds` maps every input's name to an array of its dtype and shape (dynamic dimensions may
+        take any size). Returns the outputs by name, in the model's order. InputError says which
+        input is wrong, what was expected and what was given. NaN and infinity pass through.
+        """
+        checked = {spec.name: _check(spec, feeds) for spec in self.inputs}
+        if unknown := feeds.keys() - checked.keys():
+            raise InputError(
+                f"unknown input {', '.join(sorted(unknown))}",
+                hint=f"the model's inputs are {', '.join(checked) or 'none'}",
+            )
+        with self._lock:
+            if self._closed:
+                raise RekindleError("the session is closed", hint="open a new one")
+            return self._backend.run(checked)
+
+    def close(self) -> None:
+        """Give the memory back; closing twice is fine."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._backend.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Session {self.metadata.path}: {self.placement.summary}>"
+
+
+def _check(spec: TensorSpec, feeds: Mapping[str, Array]) -> Array:
+    if spec.name not in feeds:
+        raise InputError(f"input {spec.name} is missing", hint=f"expected {spec}")
+    array = np.asarray(feeds[spec.name])
+    try:
+        dtype = dtype_of(array)
+    except ValueError:
+        raise InputError(
+            f"input {spec.name}: dtype {array.dtype} is none that models use",
+            hint=f"expected {spec}",
+        ) from None
+    if dtype is not spec.dtype:
+        raise InputError(
+            f"input {spec.name}: expected dtype {spec.dtype}, got {dtype}",
+            hint=f"convert it with .astype({str(spec.dtype)!r})",
+        )
+    if array.ndim != len(spec.shape):
+        raise InputError(
+            f"input {spec.name}: expected rank {len(spec.shape)} {_show(spec.shape)}, "
+            f"got rank {array.ndim} {_show(array.shape)}"
+        )
+    pairs = zip(spec.shape, array.shape, strict=True)
+    if any(isinstance(want, int) and want != got for want, got in pairs):
+        raise InputError(
+            f"input {spec.name}: expected shape {_show(spec.shape)}, got {_show(array.shape)}"
+        )
+    return array
+
+
+def _show(shape: tuple[Dim, ...]) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"
