@@ -9,26 +9,37 @@
 #if LANES == 1
 #define AS_I as_int
 #define AS_V as_float
-#define EACH(f, x) f(x)
-#define EACH2(f, x, y) f(x, y)
+#define QUARTERS(f, x) f(x)
 #elif LANES == 4
 #define AS_I as_int4
 #define AS_V as_float4
-#define EACH(f, x) f(x)
-#define EACH2(f, x, y) f(x, y)
+#define QUARTERS(f, x) f(x)
 #elif LANES == 8
 #define AS_I as_int8
 #define AS_V as_float8
-#define EACH(f, x) (V)(f((x).s0123), f((x).s4567))
-#define EACH2(f, x, y) (V)(f((x).s0123, (y).s0123), f((x).s4567, (y).s4567))
+#define QUARTERS(f, x) (V)(f((x).s0123), f((x).s4567))
 #else
 #define AS_I as_int16
 #define AS_V as_float16
-#define EACH(f, x) (V)(f((x).s0123), f((x).s4567), f((x).s89ab), f((x).scdef))
-#define EACH2(f, x, y)                                                                            \
-  (V)(f((x).s0123, (y).s0123), f((x).s4567, (y).s4567), f((x).s89ab, (y).s89ab),                  \
-      f((x).scdef, (y).scdef))
+#define QUARTERS(f, x) (V)(f((x).s0123), f((x).s4567), f((x).s89ab), f((x).scdef))
 #endif
+/* One lane at a time: PoCL's vector sin, cos and tan are wrong (0.0156 for 1e-38) when another
+   lane holds a large number. */
+#define LANE_BY_LANE(own, f)                                                                      \
+  static inline V own(V x) {                                                                      \
+    union { V v; float s[LANES]; } u;                                                             \
+    u.v = x;                                                                                      \
+    for (int i = 0; i < LANES; i++) u.s[i] = f(u.s[i]);                                           \
+    return u.v;                                                                                   \
+  }
+#define LANE_BY_LANE_2(own, f)                                                                    \
+  static inline V own(V x, V y) {                                                                 \
+    union { V v; float s[LANES]; } u, w;                                                          \
+    u.v = x;                                                                                      \
+    w.v = y;                                                                                      \
+    for (int i = 0; i < LANES; i++) u.s[i] = f(u.s[i], w.s[i]);                                   \
+    return u.v;                                                                                   \
+  }
 
 /* NaN in either operand comes through, as in ONNX. */
 static inline V F(max)(V a, V b) { return ((a > b) | (a != a)) ? a : b; }
@@ -116,21 +127,21 @@ static inline V F(erf)(V x) {
   return a >= (V)0.92f ? F(copysign)(large, x) : q * x + x;
 }
 
-static inline V F(sqrt)(V x) { return EACH(sqrt, x); }
-static inline V F(log)(V x) { return EACH(log, x); }
-static inline V F(sin)(V x) { return EACH(sin, x); }
-static inline V F(cos)(V x) { return EACH(cos, x); }
-static inline V F(tan)(V x) { return EACH(tan, x); }
-static inline V F(asin)(V x) { return EACH(asin, x); }
-static inline V F(acos)(V x) { return EACH(acos, x); }
-static inline V F(atan)(V x) { return EACH(atan, x); }
-static inline V F(sinh)(V x) { return EACH(sinh, x); }
-static inline V F(cosh)(V x) { return EACH(cosh, x); }
-static inline V F(asinh)(V x) { return EACH(asinh, x); }
-static inline V F(acosh)(V x) { return EACH(acosh, x); }
-static inline V F(atanh)(V x) { return EACH(atanh, x); }
-static inline V F(pow)(V x, V y) { return EACH2(pow, x, y); }
-static inline V F(fmod)(V x, V y) { return EACH2(fmod, x, y); }
+static inline V F(sqrt)(V x) { return QUARTERS(sqrt, x); }
+static inline V F(log)(V x) { return QUARTERS(log, x); }
+LANE_BY_LANE(F(sin), sin)
+LANE_BY_LANE(F(cos), cos)
+LANE_BY_LANE(F(tan), tan)
+LANE_BY_LANE(F(asin), asin)
+LANE_BY_LANE(F(acos), acos)
+LANE_BY_LANE(F(atan), atan)
+LANE_BY_LANE(F(sinh), sinh)
+LANE_BY_LANE(F(cosh), cosh)
+LANE_BY_LANE(F(asinh), asinh)
+LANE_BY_LANE(F(acosh), acosh)
+LANE_BY_LANE(F(atanh), atanh)
+LANE_BY_LANE_2(F(pow), pow)
+LANE_BY_LANE_2(F(fmod), fmod)
 static inline V F(mod)(V x, V y) {
   V m = F(fmod)(x, y);
   V shifted = ((m < (V)0.0f) != (y < (V)0.0f)) ? m + y : m;
@@ -138,5 +149,6 @@ static inline V F(mod)(V x, V y) {
 }
 #undef AS_I
 #undef AS_V
-#undef EACH
-#undef EACH2
+#undef QUARTERS
+#undef LANE_BY_LANE
+#undef LANE_BY_LANE_2

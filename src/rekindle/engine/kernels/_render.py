@@ -25,7 +25,7 @@ from rekindle.graph.expr import Arg, Call, Cast, Const, Expr, evaluate
 
 LANES = (1, 4, 8, 16)
 _STORAGE = {
-    DType.FLOAT32: "float", DType.FLOAT16: "half", DType.BFLOAT16: "bfloat16",
+    DType.FLOAT32: "float", DType.FLOAT16: "half", DType.BFLOAT16: "rk1_bfloat16",
     DType.FLOAT64: "double", DType.INT8: "char", DType.UINT8: "uchar", DType.INT16: "short",
     DType.UINT16: "ushort", DType.INT32: "int", DType.UINT32: "uint", DType.INT64: "long",
     DType.UINT64: "ulong", DType.BOOL: "uchar",
@@ -41,7 +41,7 @@ _DOUBLE_NAMES = {"abs": "fabs", "round": "rint"}
 
 
 def storage_type(dtype: DType) -> str:
-    """C type of an element in memory, for pointers; `RK_LOAD(type, p, i)` reads one."""
+    """C type of an element in memory, for pointers; `rk1_load(type, p, i)` reads one."""
     if dtype not in _STORAGE:
         raise UnsupportedOperatorError(f"no OpenCL type holds {dtype}")
     return _STORAGE[dtype]
@@ -88,7 +88,7 @@ def vectorizable(expr: Expr, dtypes: Sequence[DType]) -> bool:
 def prelude(lanes: int) -> str:
     """C text of the functions that expressions of this width call, once for each program.
 
-    Width 1 also brings the functions for other dtypes, `RK_LOAD` and `RK_STORE`.
+    Width 1 also brings the functions for other dtypes, `rk1_load` and `rk1_store`.
     """
     if lanes not in LANES:
         raise ValueError(f"lanes is {lanes}; known: {LANES}")
@@ -195,7 +195,7 @@ class _Renderer:
         if to is DType.BOOL:
             return f"({text} != 0)"
         if to in _SINGLE:
-            rounded = "" if to is DType.FLOAT32 else f"rk_round_{to.value}"
+            rounded = "" if to is DType.FLOAT32 else f"rk1_round_{to.value}"
             return f"{rounded}((float)({text}))"
         if source.is_float and not to.is_float:
             return _float_to_integer(text, source, to)
@@ -241,7 +241,7 @@ class _Renderer:
         if op == "recip":
             return f"({self._literal(1, kind)} / {texts[0]})"
         if kind is DType.FLOAT64:
-            name = f"rk64_{op}" if op in _OWN_DOUBLE else _DOUBLE_NAMES.get(op, op)
+            name = f"rk1_double_{op}" if op in _OWN_DOUBLE else _DOUBLE_NAMES.get(op, op)
             return f"{name}({', '.join(texts)})"
         if op in ("max", "min"):
             # The cheap form wants the number second.
@@ -269,7 +269,7 @@ class _Renderer:
         if op == "recip":
             op, texts = "div", ["1", texts[0]]
         if op in ("div", "mod", "fmod", "sign"):
-            return f"(({c})rk_{op}_{_wide(kind)}({', '.join(texts)}))"
+            return f"(({c})rk1_{op}_{_wide(kind)}({', '.join(texts)}))"
         raise UnsupportedOperatorError(f"{op} of {kind} is not defined", hint="cast to float32")
 
     def _power(self, base: Expr, exponent: Expr, kind: DType) -> str:
@@ -278,7 +278,7 @@ class _Renderer:
             if other is not None and other.is_float:
                 raise UnsupportedOperatorError(f"pow of {kind} to a {other} has no kernel")
             texts = [self.emit(e, kind) for e in (base, exponent)]
-            return f"(({compute_type(kind)})rk_pow_{_wide(kind)}({', '.join(texts)}))"
+            return f"(({compute_type(kind)})rk1_pow_{_wide(kind)}({', '.join(texts)}))"
         if kind is DType.FLOAT64:
             return f"pow({self.emit(base, kind)}, {self.emit(exponent, kind)})"
         power = float(_number(exponent)) if other is None else math.nan
@@ -331,7 +331,7 @@ def _integer_literal(value: float | int | bool, dtype: DType) -> str:
 
 
 def _float_to_integer(text: str, source: DType, to: DType) -> str:
-    prefix = "rk64" if source is DType.FLOAT64 else "rk"
+    prefix = "rk1_double" if source is DType.FLOAT64 else "rk1"
     width = {DType.UINT64: "ulong", DType.INT64: "long", DType.UINT32: "long"}.get(to, "int")
     return f"(({compute_type(to)}){prefix}_{width}({text}))"
 

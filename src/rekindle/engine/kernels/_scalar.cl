@@ -4,30 +4,30 @@
 #endif
 
 /* Floats outside the integer's range, NaN and infinity give the smallest integer, as on x86. */
-static inline int rk_int(float x) {
+static inline int rk1_int(float x) {
   return x >= -2147483648.0f && x < 2147483648.0f ? (int)x : -0x7fffffff - 1;
 }
-static inline long rk_long(float x) {
+static inline long rk1_long(float x) {
   return x >= -9223372036854775808.0f && x < 9223372036854775808.0f ? (long)x
                                                                      : -0x7fffffffffffffffL - 1;
 }
-static inline ulong rk_ulong(float x) {
-  return x >= 9223372036854775808.0f && x < 18446744073709551616.0f ? (ulong)x : (ulong)rk_long(x);
+static inline ulong rk1_ulong(float x) {
+  return x >= 9223372036854775808.0f && x < 18446744073709551616.0f ? (ulong)x : (ulong)rk1_long(x);
 }
 
 /* A division by zero would end the process; NumPy gives 0. Overflow wraps. */
-#define RK_INTEGER(T, U)                                                                          \
-  static inline T rk_div_##T(T a, T b) {                                                          \
+#define RK1_INTEGER(T, U)                                                                          \
+  static inline T rk1_div_##T(T a, T b) {                                                          \
     return b == 0 ? 0 : (b == (T)-1 && (T)-1 < 0 ? (T)(0 - (U)a) : a / b);                        \
   }                                                                                               \
-  static inline T rk_fmod_##T(T a, T b) {                                                         \
+  static inline T rk1_fmod_##T(T a, T b) {                                                         \
     return b == 0 || (b == (T)-1 && (T)-1 < 0) ? 0 : a % b;                                       \
   }                                                                                               \
-  static inline T rk_mod_##T(T a, T b) {                                                          \
-    T m = rk_fmod_##T(a, b);                                                                      \
+  static inline T rk1_mod_##T(T a, T b) {                                                          \
+    T m = rk1_fmod_##T(a, b);                                                                      \
     return m != 0 && (m < 0) != (b < 0) ? m + b : m;                                              \
   }                                                                                               \
-  static inline T rk_pow_##T(T base, T exponent) {                                                \
+  static inline T rk1_pow_##T(T base, T exponent) {                                                \
     U result = 1, power = (U)base;                                                                \
     if (exponent < 0)                                                                             \
       return base == 1 ? 1 : (base == (T)-1 ? (exponent & 1 ? (T)-1 : 1) : 0);                    \
@@ -35,73 +35,73 @@ static inline ulong rk_ulong(float x) {
       if (e & 1) result *= power;                                                                 \
     return (T)result;                                                                             \
   }                                                                                               \
-  static inline T rk_sign_##T(T x) { return (x > 0) - (x < 0); }
-RK_INTEGER(int, uint)
-RK_INTEGER(uint, uint)
-RK_INTEGER(long, ulong)
-RK_INTEGER(ulong, ulong)
+  static inline T rk1_sign_##T(T x) { return (x > 0) - (x < 0); }
+RK1_INTEGER(int, uint)
+RK1_INTEGER(uint, uint)
+RK1_INTEGER(long, ulong)
+RK1_INTEGER(ulong, ulong)
 
 /* Storage of 16-bit floats; arithmetic is in float. bfloat16 rounds half to even. */
-static inline float rk_from_bfloat16(ushort x) { return as_float((uint)x << 16); }
-static inline ushort rk_to_bfloat16(float x) {
+static inline float rk1_from_bfloat16(ushort x) { return as_float((uint)x << 16); }
+static inline ushort rk1_to_bfloat16(float x) {
   uint bits = as_uint(x);
   return x != x ? (ushort)0x7fc0 : (ushort)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
-static inline float rk_round_bfloat16(float x) { return rk_from_bfloat16(rk_to_bfloat16(x)); }
-static inline float rk_round_float16(float x) {
+static inline float rk1_round_bfloat16(float x) { return rk1_from_bfloat16(rk1_to_bfloat16(x)); }
+static inline float rk1_round_float16(float x) {
   ushort bits;
   vstore_half(x, 0, (half *)&bits);
   return vload_half(0, (const half *)&bits);
 }
 
 /* How each storage type is read and written: the name of the type selects. */
-typedef ushort bfloat16;
-#define RK_LOAD_float(p, i) ((p)[i])
-#define RK_LOAD_double(p, i) ((p)[i])
-#define RK_LOAD_char(p, i) ((p)[i])
-#define RK_LOAD_uchar(p, i) ((p)[i])
-#define RK_LOAD_short(p, i) ((p)[i])
-#define RK_LOAD_ushort(p, i) ((p)[i])
-#define RK_LOAD_int(p, i) ((p)[i])
-#define RK_LOAD_uint(p, i) ((p)[i])
-#define RK_LOAD_long(p, i) ((p)[i])
-#define RK_LOAD_ulong(p, i) ((p)[i])
-#define RK_LOAD_half(p, i) vload_half(i, p)
-#define RK_LOAD_bfloat16(p, i) rk_from_bfloat16((p)[i])
-#define RK_STORE_float(p, i, v) ((p)[i] = (v))
-#define RK_STORE_double(p, i, v) ((p)[i] = (v))
-#define RK_STORE_char(p, i, v) ((p)[i] = (v))
-#define RK_STORE_uchar(p, i, v) ((p)[i] = (v))
-#define RK_STORE_short(p, i, v) ((p)[i] = (v))
-#define RK_STORE_ushort(p, i, v) ((p)[i] = (v))
-#define RK_STORE_int(p, i, v) ((p)[i] = (v))
-#define RK_STORE_uint(p, i, v) ((p)[i] = (v))
-#define RK_STORE_long(p, i, v) ((p)[i] = (v))
-#define RK_STORE_ulong(p, i, v) ((p)[i] = (v))
-#define RK_STORE_half(p, i, v) vstore_half(v, i, p)
-#define RK_STORE_bfloat16(p, i, v) ((p)[i] = rk_to_bfloat16(v))
-#define RK_LOAD(T, p, i) RK_PASTE(RK_LOAD_, T)(p, i)
-#define RK_STORE(T, p, i, v) RK_PASTE(RK_STORE_, T)(p, i, v)
-#define RK_PASTE(a, b) RK_PASTE_(a, b)
-#define RK_PASTE_(a, b) a##b
+typedef ushort rk1_bfloat16;
+#define rk1_load_float(p, i) ((p)[i])
+#define rk1_load_double(p, i) ((p)[i])
+#define rk1_load_char(p, i) ((p)[i])
+#define rk1_load_uchar(p, i) ((p)[i])
+#define rk1_load_short(p, i) ((p)[i])
+#define rk1_load_ushort(p, i) ((p)[i])
+#define rk1_load_int(p, i) ((p)[i])
+#define rk1_load_uint(p, i) ((p)[i])
+#define rk1_load_long(p, i) ((p)[i])
+#define rk1_load_ulong(p, i) ((p)[i])
+#define rk1_load_half(p, i) vload_half(i, p)
+#define rk1_load_rk1_bfloat16(p, i) rk1_from_bfloat16((p)[i])
+#define rk1_store_float(p, i, v) ((p)[i] = (v))
+#define rk1_store_double(p, i, v) ((p)[i] = (v))
+#define rk1_store_char(p, i, v) ((p)[i] = (v))
+#define rk1_store_uchar(p, i, v) ((p)[i] = (v))
+#define rk1_store_short(p, i, v) ((p)[i] = (v))
+#define rk1_store_ushort(p, i, v) ((p)[i] = (v))
+#define rk1_store_int(p, i, v) ((p)[i] = (v))
+#define rk1_store_uint(p, i, v) ((p)[i] = (v))
+#define rk1_store_long(p, i, v) ((p)[i] = (v))
+#define rk1_store_ulong(p, i, v) ((p)[i] = (v))
+#define rk1_store_half(p, i, v) vstore_half(v, i, p)
+#define rk1_store_rk1_bfloat16(p, i, v) ((p)[i] = rk1_to_bfloat16(v))
+#define rk1_load(T, p, i) rk1_paste(rk1_load_, T)(p, i)
+#define rk1_store(T, p, i, v) rk1_paste(rk1_store_, T)(p, i, v)
+#define rk1_paste(a, b) rk1_paste_(a, b)
+#define rk1_paste_(a, b) a##b
 
 #ifdef cl_khr_fp64
-static inline double rk64_max(double a, double b) { return a > b || a != a ? a : b; }
-static inline double rk64_min(double a, double b) { return a < b || a != a ? a : b; }
-static inline double rk64_sign(double x) { return x > 0 ? 1 : (x < 0 ? -1 : x); }
-static inline double rk64_mod(double x, double y) {
+static inline double rk1_double_max(double a, double b) { return a > b || a != a ? a : b; }
+static inline double rk1_double_min(double a, double b) { return a < b || a != a ? a : b; }
+static inline double rk1_double_sign(double x) { return x > 0 ? 1 : (x < 0 ? -1 : x); }
+static inline double rk1_double_mod(double x, double y) {
   double m = fmod(x, y);
   if (m == 0) return copysign(m, y);
   return (m < 0) != (y < 0) ? m + y : m;
 }
-static inline long rk64_long(double x) {
+static inline long rk1_double_long(double x) {
   return x >= -9223372036854775808.0 && x < 9223372036854775808.0 ? (long)x
                                                                    : -0x7fffffffffffffffL - 1;
 }
-static inline int rk64_int(double x) {
+static inline int rk1_double_int(double x) {
   return x > -2147483649.0 && x < 2147483648.0 ? (int)x : -0x7fffffff - 1;
 }
-static inline ulong rk64_ulong(double x) {
-  return x >= 9223372036854775808.0 && x < 18446744073709551616.0 ? (ulong)x : (ulong)rk64_long(x);
+static inline ulong rk1_double_ulong(double x) {
+  return x >= 9223372036854775808.0 && x < 18446744073709551616.0 ? (ulong)x : (ulong)rk1_double_long(x);
 }
 #endif
