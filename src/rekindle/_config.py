@@ -107,3 +107,8 @@ def cache_dir() -> Path:
 
 def max_pixels() -> int:
     return read_int("REKINDLE_MAX_PIXELS", _DEFAULT_MAX_PIXELS)
+
+
+def environment() -> dict[str, str]:
+    """A copy of the whole environment, for `rekindle doctor`: it looks at drivers' variables."""
+    return dict(os.environ)
