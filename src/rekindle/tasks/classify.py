@@ -132,11 +132,11 @@ class Classifier:
         check_card(card)
         self.session = session
         self.card = card
-        self._input = _tensor("input", [t.spec.name for t in card.inputs], session.inputs)
-        self._output = _tensor("output", [t.spec.name for t in card.outputs], session.outputs)
-        self._layout = _check_input(self._input, card)
-        _check_width(self._output.shape[1] if len(self._output.shape) > 1 else None, card)
-        first = self._input.shape[0]
+        self.input = _tensor("input", [t.spec.name for t in card.inputs], session.inputs)
+        self.output = _tensor("output", [t.spec.name for t in card.outputs], session.outputs)
+        self._layout = _check_input(self.input, card)
+        _check_width(self.output.shape[1] if len(self.output.shape) > 1 else None, card)
+        first = self.input.shape[0]
         self._fixed_batch = first if isinstance(first, int) else None
         self._full_ran = False
 
@@ -153,8 +153,8 @@ class Classifier:
 
     def probabilities(self, tensors: Array) -> Array:
         """(N, classes) float32 from prepared photos (N, C, H, W): one run of the model."""
-        feeds = {self._input.name: tensors.astype(str(self._input.dtype), copy=False)}
-        output = self.session.run(feeds)[self._output.name]
+        feeds = {self.input.name: tensors.astype(str(self.input.dtype), copy=False)}
+        output = self.session.run(feeds)[self.output.name]
         scores = output.reshape(len(tensors), -1).astype(np.float32)
         _check_width(scores.shape[1], self.card)
         return _softmax(scores) if self.card.decode == "logits" else scores

@@ -1,0 +1,155 @@
+"""`--input` and `--shape` of `rekindle run`: from what is typed to a session's feeds."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rekindle._errors import InputError, NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from rekindle._types import TensorSpec
+    from rekindle.runtime import Session
+
+Array = np.ndarray[Any, np.dtype[Any]]
+RANDOM = "random"
+
+
+def parse_sizes(texts: Sequence[str]) -> dict[str, int]:
+    """`["N=4", "H=32"]` → sizes of dynamic dimensions."""
+    sizes = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        if not name or not number.isdecimal() or int(number) < 1:
+            raise UsageError(
+                f"--shape {text} cannot be used", hint="write NAME=SIZE, as in --shape N=4"
+            )
+        sizes[name] = int(number)
+    return sizes
+
+
+def read_feeds(
+    session: Session, given: Sequence[str], sizes: Mapping[str, int]
+) -> dict[str, Array]:
+    """Feeds of a session from `x.npy`, `name=x.npy`, `all.npz`, `random`, `name=random`.
+
+    Inputs that are not named are random only where `random` alone was given.
+    """
+    from rekindle.runtime.benchmark import random_feeds
+
+    names = [spec.name for spec in session.inputs]
+    wanted: dict[str, str | Array] = {}
+    for text in given:
+        name, path = _split(text, names)
+        if name is None and path.endswith(".npz"):
+            wanted |= dict(_load_archive(Path(path)))
+        elif name is None and path == RANDOM:
+            wanted |= {n: RANDOM for n in names if n not in wanted}
+        else:
+            wanted[name or _only(names, path)] = path
+    drawn = random_feeds(session, sizes) if RANDOM in wanted.values() or sizes else {}
+    if missing := [spec for spec in session.inputs if spec.name not in wanted]:
+        raise InputError(
+            f"no --input for {'; '.join(map(str, missing))}",
+            hint=f"give --input {missing[0].name}=FILE.npy, or --input random",
+        )
+    return {name: _feed(name, value, drawn) for name, value in wanted.items()}
+
+
+def _feed(name: str, value: str | Array, drawn: Mapping[str, Array]) -> Array:
+    if not isinstance(value, str):
+        return value
+    if value != RANDOM:
+        return _load(Path(value))
+    if name not in drawn:
+        raise InputError(f"the model has no input {name}", hint=f"it has {', '.join(drawn)}")
+    return drawn[name]
+
+
+def _split(text: str, names: Sequence[str]) -> tuple[str | None, str]:
+    """`name=path`; a path may hold `=` itself, so the name must be an input's, or no file be so
+    called.
+    """
+    name, equals, path = text.partition("=")
+    if equals and (name in names or not Path(text).exists()):
+        return name, path
+    return None, text
+
+
+def _only(names: Sequence[str], path: str) -> str:
+    if len(names) != 1:
+        raise UsageError(
+            f"--input {path}: the model has {len(names)} inputs: {', '.join(names)}",
+            hint=f"say which: --input {names[0] if names else 'NAME'}={path}",
+        )
+    return names[0]
+
+
+def _load(path: Path) -> Array:
+    loaded = _opened(path)
+    if isinstance(loaded, Mapping):
+        raise InputError(
+            f"{path} holds several arrays: {', '.join(loaded)}",
+            hint=f"give it as --input {path}, with the inputs' names in it",
+        )
+    return loaded
+
+
+def _load_archive(path: Path) -> Mapping[str, Array]:
+    loaded = _opened(path)
+    if not isinstance(loaded, Mapping):
+        raise InputError(f"{path} is no .npz archive", hint="save it with numpy.savez")
+    return loaded
+
+
+def _opened(path: Path) -> Array | Mapping[str, Array]:
+    """An array or an archive of arrays; never a pickle, which could run code."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except FileNotFoundError:
+        raise NotFoundError(f"{path}: no such file", hint="check the path") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} cannot be read as a NumPy array: {error}",
+            hint="save it with numpy.save(path, array); pickled objects are refused",
+        ) from None
+
+
+def save_outputs(path: Path, outputs: Mapping[str, Array]) -> None:
+    """Write all outputs into one .npz; a failure leaves no half-written file behind."""
+    if path.suffix != ".npz":
+        raise UsageError(
+            f"--output {path} must end in .npz", hint=f"use {path.with_suffix('.npz')}"
+        )
+    partial = path.with_name(f".{path.name}.partial.npz")
+    try:
+        with partial.open("wb") as stream:
+            np.savez(stream, **dict(outputs))  # type: ignore[arg-type]
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror}", hint="choose another --output"
+        ) from None
+
+
+def describe(spec: TensorSpec, array: Array) -> dict[str, Any]:
+    """An output in a few figures; those of its finite values."""
+    facts: dict[str, Any] = {"name": spec.name, "dtype": array.dtype.name, "shape": array.shape}
+    if array.dtype.kind not in "biuf":
+        return facts
+    finite = array[np.isfinite(array)].astype(np.float64)
+    return facts | {
+        "min": float(finite.min()) if finite.size else None,
+        "max": float(finite.max()) if finite.size else None,
+        "mean": float(finite.mean()) if finite.size else None,
+        "not_finite": int(array.size - finite.size),
+    }

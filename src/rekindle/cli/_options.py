@@ -1,0 +1,49 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rekindle._errors import UsageError
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A model file or folder, or the name of a bundled model.",
+        show_default=False,
+    ),
+]
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="A model file or folder, or a bundled model's name.")
+]
+CardOption = Annotated[
+    Path | None,
+    typer.Option("--card", metavar="FILE", help="Model card, for a model that has none."),
+]
+ProviderOption = Annotated[
+    str,
+    typer.Option(
+        "--provider", "-p", help="What runs it: auto, opencl, onnxruntime, torchscript, reference."
+    ),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", "-d", help="OpenCL device: its index, or part of its name."),
+]
+
+
+def check_provider(name: str) -> str:
+    """The name of a provider, or `auto`; UsageError with near names for anything else."""
+    from rekindle.runtime.providers import REGISTRY
+
+    known = ("auto", *REGISTRY.names())
+    if name in known:
+        return name
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
+    raise UsageError(f"unknown provider {name!r}", hint=hint)

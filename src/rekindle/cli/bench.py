@@ -1,0 +1,99 @@
+"""`rekindle bench`: how fast a model is on each engine, and whether the engines agree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rekindle._errors import UsageError
+from rekindle.cli._commands import Outcome, commands
+from rekindle.cli._options import ModelArgument, check_provider
+from rekindle.cli._page import Page, plain, table, working
+
+if TYPE_CHECKING:
+    from rekindle.runtime.benchmark import BenchmarkReport
+
+
+def bench(
+    model: ModelArgument,
+    provider: Annotated[
+        str, typer.Option("--provider", "-p", help="Engines to measure, separated by commas.")
+    ] = "opencl,onnxruntime",
+    batch: Annotated[
+        int | None, typer.Option("--batch", "-b", min=1, help="First dimension of the inputs.")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option("--shape", metavar="NAME=SIZE", help="Size of another dynamic dimension."),
+    ] = None,
+    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Runs that do not count.")] = 5,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Runs that count.")] = 50,
+) -> Outcome:
+    """Measure a model on several engines in turn, on the same random input, and compare outputs."""
+    providers = _providers(provider)
+    from rekindle.cli._arrays import parse_sizes
+    from rekindle.runtime.benchmark import benchmark
+
+    sizes = parse_sizes(shape or [])
+    if batch:
+        sizes |= _batch_dimension(model, providers[0], batch)
+    with working(f"measuring {model}"):
+        report = benchmark(model, providers, sizes=sizes, warmup=warmup, repeats=repeats)
+
+    def draw(page: Page) -> None:
+        _draw(page, report)
+
+    return Outcome(report.to_dict(), draw)
+
+
+def _providers(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UsageError("--provider names no engine", hint="--provider opencl,onnxruntime")
+    return [check_provider(name) for name in names]
+
+
+def _batch_dimension(model: str, provider: str, batch: int) -> dict[str, int]:
+    """The name of the first dimension, which must be dynamic, with the size asked for."""
+    from rekindle.runtime import open_session
+
+    with open_session(model, provider=provider) as session:
+        firsts = {spec.shape[0] for spec in session.inputs if spec.shape}
+        named = {dim: batch for dim in firsts if isinstance(dim, str)}
+        if firsts and not named and firsts != {batch}:
+            raise UsageError(
+                f"--batch {batch}: the model's batch is fixed: "
+                f"{', '.join(map(str, session.inputs))}",
+                hint="leave --batch out, or export the model with a dynamic first dimension",
+            )
+    return named
+
+
+def _draw(page: Page, report: BenchmarkReport) -> None:
+    numbers = ("p50 ms", "p95 ms", "p99 ms", "per second", "difference", "same answer")
+    made = table("engine", "device", *numbers, numbers=numbers)
+    fastest = min(report.results, key=lambda result: result.p50_ms)
+    for place, result in enumerate(report.results):
+        agreement: tuple[Any, ...] = ("reference", "")
+        if place:
+            agreement = (f"{result.max_relative_difference:.1e}", f"{result.argmax_agreement:.0%}")
+        made.add_row(
+            result.provider,
+            plain(result.device),
+            f"{result.p50_ms:.3f}",
+            f"{result.p95_ms:.3f}",
+            f"{result.p99_ms:.3f}",
+            f"{result.throughput_s:,.1f}",
+            *agreement,
+            style="bold" if result is fastest else None,
+        )
+    page.draw(made)
+    shapes = ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in report.shapes.items())
+    page.blank()
+    page.line(f"{report.repeats} runs each after {report.warmup} to warm up, in turn; {shapes}")
+    page.line(f"`auto` now takes {fastest.provider} for this model.")
+    page.next_steps([(f"rekindle inspect {report.model}", "what it consists of, what runs where")])
+
+
+commands.register("bench", bench)

@@ -1,0 +1,139 @@
+"""`rekindle classify`: what is in a photo, or in many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rekindle._errors import RekindleError
+from rekindle.cli._commands import Outcome, commands
+from rekindle.cli._options import (
+    CardOption,
+    DeviceOption,
+    ModelOption,
+    ProviderOption,
+    check_provider,
+)
+from rekindle.cli._page import Page, milliseconds, percent, plain, progress, table, working
+
+if TYPE_CHECKING:
+    from rekindle.tasks.classify import Classification, Classifier
+
+_DEFAULT_MODEL = "cifar10-resnet"
+_SHOWN = 3
+"""Labels shown of each photo where there are several."""
+
+
+def classify(
+    photos: Annotated[
+        list[Path],
+        typer.Argument(metavar="PHOTO...", help="Pictures, or folders of pictures."),
+    ],
+    model: ModelOption = _DEFAULT_MODEL,
+    card: CardOption = None,
+    provider: ProviderOption = "auto",
+    device: DeviceOption = None,
+    batch: Annotated[
+        int, typer.Option("--batch", "-b", min=1, help="Photos that run at once.")
+    ] = 1,
+    top: Annotated[int, typer.Option("--top", "-k", min=1, help="Labels per photo.")] = 5,
+) -> Outcome:
+    """Name what is in photos: one, many, or a folder. A bad file is reported, the rest is done."""
+    check_provider(provider)
+    from rekindle.tasks.classify import find_photos, open_classifier
+
+    paths = find_photos(photos)
+    with working(f"opening {model}"):
+        classifier = open_classifier(model, card=card, provider=provider, device=device)
+    with classifier:
+        stream = classifier.stream(paths, batch=batch, top=top)
+        results = list(progress(stream, len(paths), "classifying"))
+        failed = [result.error for result in results if result.error]
+        document = {
+            "model": {"name": classifier.card.name, "version": classifier.card.version},
+            **run_facts(classifier),
+            "failed": len(failed),
+            "results": [_facts(result) for result in results],
+        }
+
+    def draw(page: Page) -> None:
+        if len(results) == 1 and not failed:
+            _draw_one(page, results[0])
+        else:
+            _draw_many(page, results)
+        _draw_footer(page, results, document)
+
+    return Outcome(document, draw, failed[0].exit_code if failed else 0)
+
+
+def run_facts(classifier: Classifier) -> dict[str, Any]:
+    """Where a classifier's session runs, and why there."""
+    placement = classifier.session.placement
+    return {
+        "provider": placement.provider,
+        "device": placement.device,
+        "reason": placement.reason,
+    }
+
+
+def _facts(result: Classification) -> dict[str, Any]:
+    return {
+        "path": result.path,
+        "labels": [vars(label) for label in result.labels],
+        "error": error_facts(result.error) if result.error else None,
+        "prepare_ms": result.prepare_s * 1e3,
+        "run_ms": result.run_s * 1e3,
+    }
+
+
+def error_facts(error: RekindleError) -> dict[str, Any]:
+    return {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+
+
+def _draw_one(page: Page, result: Classification) -> None:
+    made = table("label", "score", numbers=("score",))
+    for place, label in enumerate(result.labels):
+        made.add_row(plain(label.name), percent(label.score), style=None if place else "bold")
+    page.line(result.path)
+    page.draw(made)
+
+
+def _draw_many(page: Page, results: list[Classification]) -> None:
+    made = table("photo", "label", "score", "then", numbers=("score",))
+    for result in results:
+        if result.error:
+            made.add_row(plain(result.path), plain(str(result.error)), "-", "", style="red")
+            continue
+        best, *others = result.labels
+        then = "; ".join(f"{o.name} {percent(o.score, 0)}" for o in others[: _SHOWN - 1])
+        made.add_row(plain(result.path), plain(best.name), percent(best.score), plain(then))
+    page.draw(made)
+
+
+def _draw_footer(page: Page, results: list[Classification], document: dict[str, Any]) -> None:
+    done = [result for result in results if not result.error]
+    counted = f"{len(done)} of {len(results)} photos" if len(results) > 1 else "1 photo"
+    page.blank()
+    page.line(
+        f"{counted} by {document['model']['name']}, {document['provider']} on {document['device']}"
+    )
+    if document["reason"] != "asked for":
+        page.line(f"chosen because: {document['reason']}", style="dim")
+    if done:
+        run_ms = sum(result.run_s for result in done) / len(done) * 1e3
+        prepare_ms = sum(result.prepare_s for result in done) / len(done) * 1e3
+        text = (
+            f"per photo {milliseconds(prepare_ms)} to prepare, {milliseconds(run_ms)} in the model"
+        )
+        page.line(f"{text}; the first run also compiles", style="dim")
+    page.next_steps(
+        [
+            ("rekindle classify FOLDER --batch 8 --json", "many at once, for programs"),
+            ("rekindle bench MODEL --provider opencl,onnxruntime", "which engine is faster here"),
+        ]
+    )
+
+
+commands.register("classify", classify)

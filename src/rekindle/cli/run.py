@@ -1,0 +1,104 @@
+"""`rekindle run`: a model once, on arrays."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rekindle.cli._commands import Outcome, commands
+from rekindle.cli._options import DeviceOption, ModelArgument, ProviderOption, check_provider
+from rekindle.cli._page import Page, milliseconds, plain, table, working
+
+
+def run(
+    model: ModelArgument,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="[NAME=]FILE",
+            help="FILE.npy, FILE.npz with an array per input, or `random`. May be repeated.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Save the outputs into this .npz.")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option("--shape", metavar="NAME=SIZE", help="Size of a dynamic dimension."),
+    ] = None,
+    provider: ProviderOption = "auto",
+    device: DeviceOption = None,
+) -> Outcome:
+    """Run a model once on arrays (random ones by default) and say what came out."""
+    check_provider(provider)
+    from rekindle.cli._arrays import describe, parse_sizes, read_feeds, save_outputs
+    from rekindle.runtime import open_session
+
+    sizes = parse_sizes(shape or [])
+    with (
+        working(f"running {model}"),
+        open_session(model, provider=provider, device=device) as session,
+    ):
+        feeds = read_feeds(session, given or ["random"], sizes)
+        start = time.perf_counter()
+        outputs = session.run(feeds)
+        run_ms = (time.perf_counter() - start) * 1e3
+        placement = session.placement
+        document = {
+            "model": model,
+            "provider": placement.provider,
+            "device": placement.device,
+            "reason": placement.reason,
+            "run_ms": run_ms,
+            "inputs": [
+                {"name": name, "dtype": array.dtype.name, "shape": array.shape}
+                for name, array in feeds.items()
+            ],
+            "outputs": [describe(spec, outputs[spec.name]) for spec in session.outputs],
+            "saved": output,
+        }
+    if output:
+        save_outputs(output, outputs)
+
+    def draw(page: Page) -> None:
+        page.draw(_table(document))
+        page.blank()
+        page.line(
+            f"{placement.provider} on {placement.device}, {milliseconds(run_ms)} "
+            "(first run: compiling and upload are in it)"
+        )
+        if output:
+            page.line(f"saved: {output}")
+        page.next_steps(
+            [(f"rekindle bench {model} --provider opencl,onnxruntime", "how fast it really is")]
+        )
+
+    return Outcome(document, draw)
+
+
+def _table(document: dict[str, Any]) -> Any:
+    numbers = ("min", "mean", "max", "NaN or infinite")
+    made = table("", "name", "dtype", "shape", *numbers, numbers=numbers)
+    for kind in ("inputs", "outputs"):
+        for facts in document[kind]:
+            made.add_row(
+                kind.removesuffix("s"),
+                plain(facts["name"]),
+                facts["dtype"],
+                "x".join(map(str, facts["shape"])) or "scalar",
+                *(_figure(facts.get(key)) for key in ("min", "mean", "max")),
+                str(facts.get("not_finite", "")),
+            )
+    return made
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.5g}"
+
+
+commands.register("run", run)
