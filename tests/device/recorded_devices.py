@@ -104,7 +104,7 @@ def pocl(release: str = "3.1+debian", **changes: Any) -> Driver:
     return Driver("Portable Computing Language", version, "The pocl project", handles)
 
 
-def windows_rx580(**changes: Any) -> dict[str, Any]:
+def windows_rx580() -> dict[str, Any]:
     """The same card under AMD's driver: chip for a name, the board aside."""
     return facts(
         name="Ellesmere",
@@ -116,22 +116,24 @@ def windows_rx580(**changes: Any) -> dict[str, Any]:
         mem_base_addr_align=2048,
         max_work_group_size=256,
         wavefront_width_amd=64,
-        **changes,
     )
 
 
 def llvmpipe(**changes: Any) -> dict[str, Any]:
-    return facts(
-        name="llvmpipe (LLVM 15.0.6, 256 bits)",
-        vendor="Mesa/X.org",
-        driver_version="22.3.6",
-        max_compute_units=8,
-        max_clock_frequency=300,
-        global_mem_size=2 << 30,
-        local_mem_size=32768,
-        preferred_work_group_size_multiple=32,
-        **{"type": CPU, **changes},
-    )
+    return {
+        **facts(
+            name="llvmpipe (LLVM 15.0.6, 256 bits)",
+            vendor="Mesa/X.org",
+            driver_version="22.3.6",
+            type=CPU,
+            max_compute_units=8,
+            max_clock_frequency=300,
+            global_mem_size=2 << 30,
+            local_mem_size=32768,
+            preferred_work_group_size_multiple=32,
+        ),
+        **changes,
+    }
 
 
 def platforms(*drivers: Driver) -> tuple[Platform, ...]:

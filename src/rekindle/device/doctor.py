@@ -1,7 +1,7 @@
 """Says what is wrong with the OpenCL set-up and the exact command that mends it.
 
-Each rule is one function from a `System` to its findings; `RULES` is the list. A rule that
-accuses a driver keeps quiet when a graphics device works: what works is not broken.
+Each rule is one function from a `System` to its findings; the lists at the end are the rules. A
+rule that accuses a driver keeps quiet when a graphics device works: what works is not broken.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def diagnose() -> tuple[Finding, ...]:
 
 def examine(system: System) -> tuple[Finding, ...]:
     """Findings for `system`, worst first; within a severity in the order of the rules."""
-    found = [finding for rule in RULES for finding in rule(system)]
+    rules = (WINDOWS if system.os_name == "nt" else LINUX) + ANYWHERE
+    found = [finding for rule in rules for finding in rule(system)]
     return tuple(sorted(found, key=lambda finding: _ORDER.index(finding.severity)))
 
 
@@ -134,20 +135,24 @@ def _permission(system: System) -> Iterator[Finding]:
 
 def _vendors_override(system: System) -> Iterator[Finding]:
     override = system.environment.get("OCL_ICD_VENDORS")
-    if override and not system.icds and not system.platforms:
+    if not override or system.working_gpus:
+        return
+    hides_card = system.amd_gpus and not _serves_amd(system)
+    if hides_card or not (system.icds or system.platforms):
         yield Finding(
             "vendors-override",
             "error",
-            f"OCL_ICD_VENDORS={override} names a place without OpenCL drivers",
+            f"OCL_ICD_VENDORS={override} names a place without "
+            + ("a driver for the card" if hides_card else "OpenCL drivers"),
             "While it is set, the loader looks nowhere else.",
             "unset OCL_ICD_VENDORS",
         )
 
 
 def _no_driver(system: System) -> Iterator[Finding]:
-    if not system.amd_gpus or system.working_gpus or system.environment.get("OCL_ICD_VENDORS"):
+    if not system.amd_gpus or system.working_gpus or _serves_amd(system):
         return
-    if not system.icd_of("Rusticl") and not system.icd_of("amdocl"):
+    if not system.environment.get("OCL_ICD_VENDORS"):
         yield _advised(
             "no-opencl-driver",
             "error",
@@ -155,6 +160,10 @@ def _no_driver(system: System) -> Iterator[Finding]:
             "Mesa's Rusticl is the one that serves it.",
             system.distribution.install("mesa-opencl"),
         )
+
+
+def _serves_amd(system: System) -> bool:
+    return any(system.icd_of(library) for library in ("Rusticl", "amdocl"))
 
 
 def _no_loader(system: System) -> Iterator[Finding]:
@@ -271,7 +280,7 @@ def _small_memory(system: System) -> Iterator[Finding]:
 
 
 def _windows_driver(system: System) -> Iterator[Finding]:
-    if system.os_name == "nt" and system.amd_gpus and not system.working_gpus:
+    if system.amd_gpus and not system.working_gpus:
         yield Finding(
             "amd-driver-without-opencl",
             "error",
@@ -282,7 +291,7 @@ def _windows_driver(system: System) -> Iterator[Finding]:
 
 
 def _no_amd_gpu(system: System) -> Iterator[Finding]:
-    if system.os_name == "nt" or system.amd_gpus:
+    if system.amd_gpus:
         return
     others = ", ".join(map(str, system.gpus))
     yield Finding(
@@ -334,7 +343,7 @@ def _advised(id: str, severity: Severity, title: str, detail: str, advice: Advic
     return Finding(id, severity, title, whole, advice.command)
 
 
-RULES: tuple[Rule, ...] = (
+LINUX: tuple[Rule, ...] = (
     _kernel_driver,
     _render_node,
     _permission,
@@ -344,11 +353,9 @@ RULES: tuple[Rule, ...] = (
     _old_mesa,
     _rusticl_disabled,
     _rocm,
-    _windows_driver,
-    _broken_platform,
-    _only_processor,
     _no_amd_gpu,
     _empty_clover,
     _small_memory,
-    _ready,
 )
+WINDOWS: tuple[Rule, ...] = (_windows_driver,)
+ANYWHERE: tuple[Rule, ...] = (_broken_platform, _only_processor, _ready)
