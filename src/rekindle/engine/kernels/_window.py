@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,13 +35,19 @@ class Window:
             front(self.dilations, 1),
         )  # fmt: skip
 
+    def flattened(self) -> Window:
+        """A pointwise window with all space as one axis."""
+        assert self.is_pointwise
+        space = (math.prod(self.size),)
+        return Window(space, (1,), space, (1,), (0,), (0,), (1,))
+
     @property
     def is_pointwise(self) -> bool:
         """Every output position reads the input position of the same index, and no other."""
         return (
             all(k == 1 for k in self.kernel)
             and all(s == 1 for s in self.strides)
-            and not any(self.pads)
+            and not any((*self.pads, *self.pads_end))
             and self.size == self.out
         )
 

@@ -1,0 +1,115 @@
+"""What the convolution kernels for constant weights share: a call's sizes, and what fits whom."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from rekindle._types import DType
+from rekindle.engine.kernels import Context
+from rekindle.engine.kernels._epilogue import takes
+from rekindle.engine.kernels._window import Window, window
+from rekindle.graph.ir import Array, Value
+from rekindle.graph.lowering import LogicalCall
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A `conv` call with constant weights and bias, its space as two axes."""
+
+    x: Value
+    w: Value
+    bias: Value | None
+    y: Value
+    weights: Array
+    """(M, C / group, KH, KW)."""
+    bias_array: Array | None
+    window: Window
+    group: int
+
+    @property
+    def n(self) -> int:
+        return self.x.static_shape[0]
+
+    @property
+    def c(self) -> int:
+        return self.x.static_shape[1]
+
+    @property
+    def c_group(self) -> int:
+        return int(self.weights.shape[1])
+
+    @property
+    def m(self) -> int:
+        return int(self.weights.shape[0])
+
+    @property
+    def is_empty(self) -> bool:
+        return 0 in self.y.static_shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of input, weights and output."""
+        return self.x.nbytes + self.w.nbytes + self.y.nbytes
+
+    def flops(self, each: int) -> int:
+        """Two for each multiply-add, and `each` for every output."""
+        outputs = math.prod(self.y.static_shape)
+        return outputs * (2 * math.prod(self.w.static_shape[1:]) + each)
+
+
+def problem(call: LogicalCall, context: Context) -> Problem:
+    """The call in numbers; it must satisfy `is_constant_planar`."""
+    x, w, bias = call.inputs[:3]
+    assert x is not None
+    assert w is not None
+    weights = context.constant(w.name)
+    assert weights is not None
+    win = window(call, weights.shape[2:])
+    if win.is_pointwise:
+        win = win.flattened()
+        weights = weights.reshape(*weights.shape[:2], 1, 1)
+    elif len(win.size) == 1:
+        weights = weights[:, :, None]
+    return Problem(
+        x, w, bias, call.output, weights, context.constant(bias.name) if bias else None,
+        win.lifted(2), call.params["group"],
+    )  # fmt: skip
+
+
+def is_constant_planar(call: LogicalCall, context: Context) -> bool:
+    """Float32, weights and bias known now, two spatial axes or one (or any, for 1 x 1)."""
+    x, w, bias = call.inputs[:3]
+    assert x is not None
+    assert w is not None
+    known = all(context.constant(v.name) is not None for v in (w, bias) if v)
+    if not known or any(v.dtype is not DType.FLOAT32 for v in (x, w, bias, call.output) if v):
+        return False
+    planar = len(x.static_shape) <= 4 or window(call, w.static_shape[2:]).is_pointwise
+    return planar and len(x.static_shape) >= 3 and takes(call, 3)
+
+
+def blocks(call: LogicalCall) -> tuple[int, int]:
+    """Channel blocks of the input and the output; 0: row-major."""
+    x = call.inputs[0]
+    assert x is not None
+    return x.layout.block, call.output.layout.block
+
+
+def is_depthwise(call: LogicalCall) -> bool:
+    """Every channel by itself, one output channel each."""
+    x, w = call.inputs[:2]
+    assert x is not None
+    assert w is not None
+    group: int = call.params["group"]
+    return group == x.static_shape[1] == w.static_shape[0] and group > 1
+
+
+def groups_align(call: LogicalCall, c_block: int, m_block: int | None = None) -> bool:
+    """Whether no block of channels holds parts of two groups."""
+    x, w = call.inputs[:2]
+    assert x is not None
+    assert w is not None
+    group: int = call.params["group"]
+    m, c_group = w.static_shape[:2]
+    return group == 1 or (c_group % c_block == 0 and m // group % (m_block or c_block) == 0)

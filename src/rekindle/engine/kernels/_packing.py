@@ -1,0 +1,59 @@
+"""Constants in the order kernels want them."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import numpy as np
+
+from rekindle.engine.kernels import Packed
+from rekindle.graph.ir import Array, Value
+
+_FLOAT = 4
+
+
+def zeros(count: int) -> Packed:
+    """`count` floats of zero: what taps in the padding read."""
+    return Packed(f"zeros:{count}", count * _FLOAT, partial(np.zeros, count, np.float32))
+
+
+def padded_vector(value: Value | None, array: Array | None, count: int) -> Packed:
+    """A vector of `count` floats that begins with `array` (zeros where there is none)."""
+    if value is None or array is None:
+        return zeros(count)
+
+    def pack() -> Array:
+        out = np.zeros(count, np.float32)
+        out[: array.size] = array.reshape(-1)
+        return out
+
+    return Packed(f"padded{count}:{value.name}", count * _FLOAT, pack)
+
+
+def conv_panels(value: Value, w: Array, c_block: int, m_block: int) -> Packed:
+    """Weights (M, C, KH, KW) as (M / m_block, C / c_block, KH, KW, c_block, m_block), padded."""
+    m, c, kh, kw = w.shape
+    m_blocks, c_blocks = -(-m // m_block), -(-c // c_block)
+
+    def pack() -> Array:
+        full = np.zeros((m_blocks * m_block, c_blocks * c_block, kh, kw), np.float32)
+        full[:m, :c] = w
+        split = full.reshape(m_blocks, m_block, c_blocks, c_block, kh, kw)
+        return split.transpose(0, 2, 4, 5, 3, 1)
+
+    shape = (m_blocks, c_blocks, kh, kw, c_block, m_block)
+    return Packed(f"conv{c_block}x{m_block}:{value.name}", math.prod(shape) * _FLOAT, pack)
+
+
+def depthwise_taps(value: Value, w: Array, block: int) -> Packed:
+    """Weights (C, 1, KH, KW) as (C / block, KH, KW, block), padded."""
+    c, _, kh, kw = w.shape
+    blocks = -(-c // block)
+
+    def pack() -> Array:
+        full = np.zeros((blocks * block, kh, kw), np.float32)
+        full[:c] = w[:, 0]
+        return full.reshape(blocks, block, kh, kw).transpose(0, 2, 3, 1)
+
+    return Packed(f"depthwise{block}:{value.name}", blocks * block * kh * kw * _FLOAT, pack)

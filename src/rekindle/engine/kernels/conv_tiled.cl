@@ -1,0 +1,102 @@
+/* Dense convolution on a CPU: x and y blocked by 16 channels, weights packed in panels.
+
+   A work-item computes tiles of P output pixels x Q blocks of 16 output channels, each tile in
+   registers over the whole sum: per input channel R vectors of weights and P scalars of x. The P
+   pixels follow each other in the whole image, not in a row: each has a pointer of its own, which
+   points to zeros where a tap lies in the padding. So there are no edge tiles, no masks and no
+   halo, any stride or dilation is the same code, and a 7 x 7 image wastes a tile's tail once, not
+   in each row. It costs P selects for 16 * P * R vector multiply-adds. The last tile of an image
+   is moved back to overlap the one before it: y must not alias what an epilogue reads.
+
+   Weights: (blocks of M / Q, blocks of C, KH, KW, 16 c, Q * 16 m), zero where a block is padded.
+   Global size: (jobs, blocks of M / Q, batch); a job is T tiles.
+
+   P, Q        the tile
+   VW          floats in a vector: 8 or 16
+   POINTWISE   1 x 1, stride 1, no padding: pixel i of y is made of pixel i of x */
+#if VW == 16
+#define V float16
+#define I int16
+#define LANES (I)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+#else
+#define V float8
+#define I int8
+#define LANES (I)(0, 1, 2, 3, 4, 5, 6, 7)
+#endif
+#define R (Q * 16 / VW)
+#define LOAD(p) (*(const __global V *)(p))
+
+__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
+    const __global float *restrict x, const __global float *restrict w,
+    const __global float *restrict bias, const __global float *restrict zeros, int M, int XB,
+    int CB, int MB, int H, int W, int OH, int OW, int KH, int KW, int SH, int SW, int PH, int PW,
+    int DH, int DW, int T, EPILOGUE_PARAMS __global float *restrict y)
+{
+  const int q = get_global_id(1), n = get_global_id(2);
+  const int pixels = OH * OW, plane = H * W * 16, tiles = (pixels + P - 1) / P;
+  const int end = min(((int)get_global_id(0) + 1) * T, tiles);
+  /* x has XB blocks of channels; MB output blocks read the CB input blocks of their group. */
+  x += (n * XB + q * Q / MB * CB) * plane;
+  for (int t = get_global_id(0) * T; t < end; t++) {
+    const int p0 = min(t * P, pixels - P);
+    V a[P][R];
+    #pragma unroll
+    for (int i = 0; i < P; i++)
+      #pragma unroll
+      for (int r = 0; r < R; r++) a[i][r] = LOAD(bias + (q * R + r) * VW);
+#if !POINTWISE
+    int y0[P], x0[P];
+    #pragma unroll
+    for (int i = 0; i < P; i++) {
+      y0[i] = (p0 + i) / OW * SH - PH;
+      x0[i] = (p0 + i) % OW * SW - PW;
+    }
+#endif
+    const __global float *xp = x, *wp = w + q * CB * KH * KW * Q * 256;
+    for (int cb = 0; cb < CB; cb++, xp += plane)
+#if !POINTWISE
+      for (int ky = 0; ky < KH; ky++)
+        for (int kx = 0; kx < KW; kx++)
+#endif
+        {
+          const __global float *at[P];
+          #pragma unroll
+          for (int i = 0; i < P; i++) {
+#if POINTWISE
+            at[i] = xp + (p0 + i) * 16;
+#else
+            const int iy = y0[i] + ky * DH, ix = x0[i] + kx * DW;
+            at[i] = (uint)iy < (uint)H && (uint)ix < (uint)W ? xp + (iy * W + ix) * 16 : zeros;
+#endif
+          }
+          #pragma unroll 4
+          for (int c = 0; c < 16; c++, wp += Q * 16) {
+            V b[R];
+            #pragma unroll
+            for (int r = 0; r < R; r++) b[r] = LOAD(wp + r * VW);
+            #pragma unroll
+            for (int i = 0; i < P; i++)
+              #pragma unroll
+              for (int r = 0; r < R; r++) a[i][r] += at[i][c] * b[r];
+          }
+        }
+    #pragma unroll
+    for (int r = 0; r < R; r++) {
+      const int m = (q * R + r) * VW;
+      const int first = ((n * ((M + 15) / 16) + m / 16) * pixels + p0) * 16 + m % 16;
+      const I real = LANES + m < M;
+      #pragma unroll
+      for (int i = 0; i < P; i++) {
+        V v = a[i][r];
+        EPILOGUE_READ(first + i * 16)
+        v = EPILOGUE;
+        *(__global V *)(y + first + i * 16) = real ? v : (V)0.0f;
+      }
+    }
+  }
+}
+#undef V
+#undef I
+#undef LANES
+#undef R
+#undef LOAD

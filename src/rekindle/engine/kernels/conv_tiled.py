@@ -1,0 +1,67 @@
+"""`conv` on CPUs, dense or in groups of whole blocks: blocked in, blocked out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from rekindle.engine.kernels import Context, Kernel, Launch, register
+from rekindle.engine.kernels import _conv as conv
+from rekindle.engine.kernels._epilogue import epilogue
+from rekindle.engine.kernels._packing import conv_panels, padded_vector, zeros
+from rekindle.engine.kernels._tile import BLOCK, choose_tile, vector_width
+from rekindle.graph.lowering import LogicalCall
+
+
+def _score(call: LogicalCall, context: Context) -> float:
+    if context.target.family != "cpu" or not conv.is_constant_planar(call, context):
+        return 0
+    return 10.0 * (conv.blocks(call) == (BLOCK, BLOCK) and conv.groups_align(call, BLOCK))
+
+
+def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
+    problem = conv.problem(call, context)
+    if problem.is_empty:
+        return []
+    win, m, group = problem.window, problem.m, problem.group
+    c_blocks = -(-problem.c_group // BLOCK)
+    m_blocks = -(-m // BLOCK)
+    tile = choose_tile(context.target, math.prod(win.out), m_blocks // group, problem.n * group)
+    width = vector_width(context.target)
+    end = epilogue(call, 3, width)
+    panel = tile.blocks * BLOCK
+    sizes = (
+        m, c_blocks * group, c_blocks, m_blocks // group, *win.size, *win.out, *win.kernel,
+        *win.strides, *win.pads, *win.dilations, tile.tiles_per_job,
+    )  # fmt: skip
+    return [
+        Launch(
+            kernel="conv_tiled",
+            entry="conv",
+            defines=(
+                ("P", str(tile.positions)),
+                ("Q", str(tile.blocks)),
+                ("VW", str(width)),
+                ("POINTWISE", str(int(win.is_pointwise))),
+                *end.defines,
+            ),
+            args=(
+                problem.x,
+                conv_panels(problem.w, problem.weights, BLOCK, panel),
+                padded_vector(problem.bias, problem.bias_array, m_blocks * BLOCK),
+                zeros(BLOCK),
+                *map(np.int32, sizes),
+                *end.args,
+                call.output,
+            ),
+            global_size=(tile.jobs, m_blocks // tile.blocks, problem.n),
+            local_size=(1, 1, 1),
+            flops=problem.flops(end.flops),
+            bytes_moved=problem.nbytes + end.nbytes,
+        )
+    ]
+
+
+register("conv_tiled", Kernel(call="conv", score=_score, launches=_launches))

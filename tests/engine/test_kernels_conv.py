@@ -1,0 +1,170 @@
+"""Convolution kernels against the definition in float64, on every target that PoCL can run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from kernel_harness import CPU8, CPU16, Case, pocl_device, run_case, value
+from numpy.lib.stride_tricks import sliding_window_view
+
+from rekindle._types import Target
+from rekindle.graph.expr import Expr
+from rekindle.graph.lowering import LogicalCall
+
+pytestmark = pytest.mark.opencl
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def reference(
+    x: Array, w: Array, bias: Array | None, strides: Sequence[int], pads: Sequence[int],
+    dilations: Sequence[int], group: int,
+) -> Array:  # fmt: skip
+    """Convolution by its definition, float64."""
+    rank = x.ndim - 2
+    spatial = list(zip(pads[:rank], pads[rank:], strict=True))
+    padded = np.pad(x.astype(np.float64), [(0, 0), (0, 0), *spatial])
+    extent = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], dilations, strict=True)]
+    axes = tuple(range(2, 2 + rank))
+    windows = sliding_window_view(padded, extent, axis=axes)
+    every = tuple(slice(None, None, s) for s in strides)
+    taps = tuple(slice(None, None, d) for d in dilations)
+    windows = windows[(slice(None), slice(None), *every, *taps)]
+    x_groups = np.split(windows, group, axis=1)
+    w_groups = np.split(w.astype(np.float64), group)
+    over = (1, *range(2 + rank, 2 + 2 * rank))
+    sums = [
+        np.moveaxis(np.tensordot(a, b, (over, tuple(range(1, 2 + rank)))), -1, 1)
+        for a, b in zip(x_groups, w_groups, strict=True)
+    ]
+    y = np.concatenate(sums, axis=1)
+    return y if bias is None else y + bias.reshape(1, -1, *[1] * rank)
+
+
+def make(
+    kernel: str, x_shape: Sequence[int], w_shape: Sequence[int], *, strides: Sequence[int] = (),
+    pads: Sequence[int] = (), dilations: Sequence[int] = (), group: int = 1, bias: bool = True,
+    blocks: tuple[int, int] = (0, 0), target: Any = CPU8, epilogue: Expr | None = None,
+    operands: Sequence[str] = (),
+) -> tuple[Case, Array]:  # fmt: skip
+    """A case and its expected result; operands of the epilogue are "same" or "one"."""
+    rng = np.random.default_rng(sum(x_shape) + sum(w_shape))
+    rank = len(x_shape) - 2
+    strides, dilations = tuple(strides) or (1,) * rank, tuple(dilations) or (1,) * rank
+    pads = tuple(pads) or (0,) * (2 * rank)
+    x = rng.standard_normal(x_shape, np.float32)
+    w = rng.standard_normal(w_shape, np.float32)
+    b = rng.standard_normal(w_shape[0], np.float32) if bias else None
+    expected = reference(x, w, b, strides, pads, dilations, group)
+    extra = {
+        f"e{i}": rng.standard_normal(
+            expected.shape if kind == "same" else (1,) * expected.ndim, np.float32
+        )
+        for i, kind in enumerate(operands)
+    }
+    inputs = (value("x", x, blocks[0]), value("w", w), value("b", b) if b is not None else None)
+    ends = tuple(value(n, a, blocks[1] if a.size > 1 else 0) for n, a in extra.items())
+    params = {
+        "strides": strides, "pads": pads, "dilations": dilations, "group": group,
+        "epilogue": epilogue,
+    }  # fmt: skip
+    call = LogicalCall("conv", inputs + ends, value("y", expected.shape, blocks[1]), params, "c")
+    constants = {"w": w} | ({"b": b} if b is not None else {})
+    return Case(kernel, call, {"x": x, **extra}, constants, target), expected
+
+
+def check(case: Case, expected: Array) -> None:
+    agree(run_case(case, pocl_device()), expected)
+
+
+def agree(found: Array, expected: Array) -> None:
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 2e-5 * np.abs(expected).max()
+
+
+def direct(name: str, x: Sequence[int], w: Sequence[int], **options: Any) -> Any:
+    return pytest.param(x, w, options, id=name)
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "options"),
+    [
+        direct("1-D", (2, 3, 17), (5, 3, 4), pads=(3, 1), strides=(2,), dilations=(2,)),
+        direct("groups cut blocks", (2, 6, 7, 5), (9, 2, 3, 3), group=3, pads=(1, 0, 2, 1),
+               blocks=(16, 16)),
+        direct("3-D", (1, 4, 5, 6, 7), (3, 4, 2, 3, 1), strides=(1, 2, 3)),
+        direct("row-major to blocked", (1, 13, 5, 5), (18, 13, 1, 1), blocks=(0, 4)),
+        direct("blocked to row-major", (1, 13, 5, 5), (3, 13, 5, 5), blocks=(4, 0)),
+        direct("kernel larger than x", (1, 2, 2, 1), (1, 2, 5, 4), pads=(2, 3, 2, 1), bias=False),
+    ],
+)  # fmt: skip
+def test_direct(x: Sequence[int], w: Sequence[int], options: Any) -> None:
+    check(*make("conv_direct", x, w, **options))
+
+
+def test_direct_takes_computed_weights() -> None:
+    case, expected = make("conv_direct", (1, 3, 4, 4), (2, 3, 3, 3))
+    computed = Case(case.kernel, case.call, {**case.feeds, **case.constants})
+    agree(run_case(computed, pocl_device()), expected)
+
+
+DENSE = [
+    direct("3x3", (1, 16, 9, 11), (32, 16, 3, 3), pads=(1, 1, 1, 1)),
+    direct("pointwise", (2, 48, 5, 7), (64, 48, 1, 1)),
+    direct("one pixel", (3, 32, 1, 1), (48, 32, 1, 1)),
+    direct("one pixel, one channel", (1, 1, 1, 1), (1, 1, 1, 1), bias=False),
+    direct("channels 13 to 17", (2, 13, 6, 6), (17, 13, 3, 3), pads=(1, 1, 1, 1)),
+    direct("channels 127 to 3", (1, 127, 3, 5), (3, 127, 1, 1)),
+    direct("stride above kernel", (1, 16, 13, 11), (16, 16, 1, 1), strides=(2, 3)),
+    direct("asymmetric pads, dilations, strides", (1, 20, 13, 17), (20, 20, 3, 2),
+           pads=(0, 2, 3, 1), dilations=(2, 3), strides=(2, 1)),
+    direct("kernel larger than x", (1, 16, 2, 3), (16, 16, 5, 7), pads=(3, 2, 2, 3)),
+    direct("groups", (2, 64, 5, 5), (32, 32, 3, 3), group=2, pads=(1, 1, 1, 1)),
+    direct("1-D", (2, 16, 29), (16, 16, 5), pads=(2, 2)),
+    direct("pointwise in 3-D", (1, 16, 3, 4, 5), (16, 16, 1, 1, 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", [CPU8, CPU16], ids=["8", "16"])
+@pytest.mark.parametrize(("x", "w", "options"), DENSE)
+def test_tiled(x: Sequence[int], w: Sequence[int], options: Any, target: Target) -> None:
+    check(*make("conv_tiled", x, w, blocks=(16, 16), target=target, **options))
+
+
+STEM = [
+    direct("7x7 stride 2", (2, 3, 23, 29), (64, 3, 7, 7), pads=(3, 3, 3, 3), strides=(2, 2)),
+    direct("3x3", (1, 3, 8, 8), (24, 3, 3, 3), pads=(1, 1, 1, 1)),
+    direct("one channel, one column", (1, 1, 5, 1), (3, 1, 3, 3), pads=(1, 1, 1, 1), bias=False),
+    direct("kernel larger than x", (1, 2, 2, 3), (16, 2, 5, 7), pads=(3, 2, 2, 4)),
+    direct("dilated, uneven", (1, 4, 11, 19), (20, 4, 2, 3), pads=(0, 3, 2, 1), dilations=(3, 2)),
+    direct("1-D", (2, 3, 37), (16, 3, 8), strides=(4,), pads=(1, 2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", [CPU8, CPU16], ids=["8", "16"])
+@pytest.mark.parametrize(("x", "w", "options"), STEM)
+def test_stem(x: Sequence[int], w: Sequence[int], options: Any, target: Target) -> None:
+    check(*make("conv_stem", x, w, blocks=(0, 16), target=target, **options))
+
+
+DEPTHWISE = [
+    direct("3x3", (2, 32, 9, 11), (32, 1, 3, 3), pads=(1, 1, 1, 1)),
+    direct("3x3 stride 2, channels 19", (1, 19, 14, 14), (19, 1, 3, 3), pads=(0, 0, 1, 1),
+           strides=(2, 2)),
+    direct("5x5 on 2x3", (1, 16, 2, 3), (16, 1, 5, 5), pads=(2, 2, 2, 2)),
+    direct("one pixel", (1, 17, 1, 1), (17, 1, 3, 3), pads=(1, 1, 1, 1), bias=False),
+    direct("dilated, uneven", (1, 16, 13, 17), (16, 1, 2, 3), pads=(0, 2, 3, 1),
+           dilations=(3, 2), strides=(1, 3)),
+    direct("1-D, wide", (2, 20, 40), (20, 1, 15), pads=(7, 7)),
+    direct("windows wholly in the padding", (1, 16, 3, 2), (16, 1, 2, 2), pads=(4, 3, 5, 4),
+           strides=(3, 2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", [CPU8, CPU16], ids=["8", "16"])
+@pytest.mark.parametrize(("x", "w", "options"), DEPTHWISE)
+def test_depthwise(x: Sequence[int], w: Sequence[int], options: Any, target: Target) -> None:
+    group = x[1]
+    check(*make("depthwise_tiled", x, w, group=group, blocks=(16, 16), target=target, **options))
