@@ -137,7 +137,8 @@ def target_from(key: str, memory_bytes: int | None = None) -> Target:
     """A Target for a card that need not be here; `memory_bytes` chooses among the sizes sold.
 
     Local memory is what every driver of the chip grants a work-group, the largest buffer the
-    quarter of the memory that OpenCL promises: a plan that fits runs under any driver.
+    quarter of the memory that OpenCL promises: a plan that fits runs under any driver. `fp16` is
+    what the chip can do; a driver may not offer it (Mesa does from 25.2 on).
     """
     row = architecture(key)
     size = row._memory(memory_bytes).size_bytes

@@ -60,8 +60,7 @@ def by_capability(devices: Sequence[Device]) -> list[Device]:
 
     Usable before unusable, graphics before the processor, then estimated arithmetic. Platforms
     that show the same card count as one processor: its place is that of its best figure, and
-    among them Rusticl comes before the vendor's driver, Clover and PoCL. Ties: fewer quirks, then
-    the newer driver's order.
+    among them Rusticl comes before the vendor's driver, Clover and PoCL. Ties: fewer quirks first.
     """
     best: dict[tuple[str, int], float] = {}
     for device in devices:

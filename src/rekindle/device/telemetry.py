@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from rekindle.device.architectures import architectures, chip_of_pci
+from rekindle.device.architectures import chip_of_pci
+from rekindle.device.matching import match
 
 _AMD = "1002"
 _CURRENT_CLOCK = re.compile(r"^\s*\w+:\s*(\d+)\s*mhz\s*\*", re.IGNORECASE | re.MULTILINE)
@@ -48,7 +49,7 @@ def read_telemetry(root: Path = Path("/")) -> tuple[Telemetry, ...]:
 
 def _read_card(path: Path) -> Telemetry:
     device = path / "device"
-    monitor = next((p for p in sorted(_listed(device / "hwmon"))), device / "hwmon/none")
+    monitor = next(iter(sorted(_listed(device / "hwmon"))), device / "hwmon/none")
     busy = _number(device / "gpu_busy_percent")
     millidegrees = _number(monitor / "temp1_input")
     microwatts = _number(monitor / "power1_average")
@@ -74,9 +75,8 @@ def _read_card(path: Path) -> Telemetry:
 def _name(device_id: str | None, revision: str | None) -> str | None:
     if device_id is None:
         return None
-    for row in architectures().values():
-        if f"{device_id}:{revision}" in row.pci:
-            return row.name
+    if found := match("", pci=f"{device_id}:{revision}"):
+        return found.row.name
     chip = chip_of_pci(_AMD, device_id)
     return chip.name if chip else None
 
