@@ -161,7 +161,7 @@ def read_system(
 
 
 def windows_gpus(hardware_ids: Iterable[str]) -> tuple[PciGpu, ...]:
-    r"""Cards from Windows' hardware ids (`PCI\\VEN_1002&DEV_67DF&SUBSYS_...&REV_E7`)."""
+    r"""Cards from Windows' hardware ids (`PCI\VEN_1002&DEV_67DF&SUBSYS_...&REV_E7`)."""
     found = (
         re.search(
             r"VEN_([0-9a-f]{4})&DEV_([0-9a-f]{4})(?:.*REV_([0-9a-f]{2}))?", text.lower(), re.I
