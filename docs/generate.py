@@ -7,10 +7,15 @@ import difflib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from rekindle import _config, _errors
+import typer.main
+
+from rekindle import _config, _errors, cli
+from rekindle.graph import ops
 
 REFERENCE = Path(__file__).parent / "pages" / "reference"
+ONNX = "https://onnx.ai/onnx/operators/onnx__{}.html"
 MARK = "<!-- Written by docs/generate.py from {source}: change that, then `make docs`. -->"
 
 
@@ -59,9 +64,76 @@ def first_sentence(item: object) -> str:
     return " ".join((item.__doc__ or "").strip().split("\n\n")[0].split())
 
 
+def operators() -> str:
+    names = [n for n, home in ops.REGISTRY.modules().items() if home.startswith(ops.__name__)]
+    public = sorted(n for n in names if "::" not in n)
+    fused = sorted(n for n in names if "::" in n)
+    device = [n for n in public if runs_on("device", n)]
+    return (
+        "# Operators\n\n"
+        f"{len(public)} ONNX operators; {len(device)} of them become OpenCL kernels. The others, "
+        "and what no kernel takes (a data type, a rank), run on the host, in NumPy: "
+        "`session.placement` says which and why, and `strict=True` refuses them. *Since* lists "
+        "the opset versions whose meaning is implemented: a model gets the newest one that its "
+        "opset allows. Any other operator is refused by name when the model is opened.\n\n"
+        + table(("operator", "since opset", "runs on"), map(operator_row, public))
+        + "\n\n## Of our own\n\nWritten by the passes, never read from a file.\n\n"
+        + table(("operator", "since version", "runs on"), map(operator_row, fused))
+    )
+
+
+def operator_row(name: str) -> tuple[str, str, str]:
+    since = ", ".join(str(v.since) for v in ops.REGISTRY.get(name))
+    label = f"`{name}`" if "::" in name else f"[{name}]({ONNX.format(name)})"
+    return label, since, runs_on("device", name) or "host"
+
+
+def runs_on(where: str, name: str) -> str:
+    """`where` if the newest version of the operator lowers to logical calls, else nothing."""
+    newest = ops.REGISTRY.get(name)[-1]
+    return where if newest.lower or newest.expr else ""
+
+
+def command_line() -> str:
+    root = typer.main.get_command(cli.app)
+    parts = ["# Command line", root.help or "", *_commands(root, "rekindle")]
+    return "\n\n".join(part.strip() for part in parts)
+
+
+def _commands(group: Any, path: str) -> Iterator[str]:
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
+        if command.hidden:
+            continue
+        yield f"## {path} {name}"
+        yield command.help or ""
+        yield table(
+            ("parameter", "default", "meaning"),
+            [_parameter_row(p) for p in command.params if not p.hidden],
+        )
+
+
+def _parameter_row(parameter: Any) -> tuple[str, str, str]:
+    """Only attributes that Typer has kept since 0.15, so that the page does not follow it."""
+    if parameter.param_type_name == "argument":
+        label = f"`{parameter.name.upper()}`"
+    else:
+        label = " ".join(f"`{o}`" for o in (*parameter.opts, *parameter.secondary_opts))
+    default = getattr(parameter.default, "value", parameter.default)
+    if parameter.required:
+        shown = "required"
+    elif default is None or default is False or callable(default):
+        shown = ""
+    else:
+        shown = f"`{default}`"
+    return label, shown, " ".join((parameter.help or "").split())
+
+
 PAGES: dict[str, tuple[str, Callable[[], str]]] = {
+    "cli.md": ("src/rekindle/cli/", command_line),
     "environment.md": ("src/rekindle/_config.py", environment),
     "errors.md": ("src/rekindle/_errors.py", errors),
+    "operators.md": ("src/rekindle/graph/ops/", operators),
 }
 
 

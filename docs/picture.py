@@ -22,7 +22,7 @@ FONT_FACE = re.compile(r"@font-face\s*{[^}]*}\s*")
 
 
 def main() -> int:
-    command = [sys.executable, "-m", "rekindle", "demo"]
+    command = [sys.executable, "-m", "rekindle.cli", "demo"]
     terminal = {"COLUMNS": str(COLUMNS), "FORCE_COLOR": "1", "TERM": "xterm-256color"}
     run = subprocess.run(command, env=os.environ | terminal, stdout=subprocess.PIPE, check=True)
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
