@@ -49,7 +49,7 @@ CALLS = (
 
 
 class NotLowered(UnsupportedOperatorError):  # noqa: N818 - it says where a node runs, not a fault
-    """This case of an operator runs on the host; the message says why, placement repeats it."""
+    """Why a case of an operator runs on the host; placement repeats the message."""
 
 
 @dataclass(frozen=True)

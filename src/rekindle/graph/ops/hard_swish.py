@@ -22,4 +22,7 @@ def _expr(node: Node, x: Expr) -> Expr:
     return x * minimum(maximum(x * (1 / 6) + 0.5, 0.0), 1.0)
 
 
-register("HardSwish", Operator(since=14, infer=same_type, reference=_reference, expr=_expr))
+register(
+    "HardSwish",
+    Operator(since=14, infer=same_type, reference=_reference, expr=_expr, layouts="any"),
+)

@@ -1,0 +1,56 @@
+"""ArgMax and ArgMin: where along an axis the extreme lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from rekindle._types import DType
+from rekindle.graph.ir import Array, Node
+from rekindle.graph.lowering import Lowering
+from rekindle.graph.ops import Operand, Operator, TensorType, register
+from rekindle.graph.ops._attributes import flag, integer
+from rekindle.graph.ops._axes import reduced_shape
+from rekindle.graph.ops._elementwise import wide
+from rekindle.graph.ops._shapes import normalize_axis, numel, required
+
+NAMES = ("ArgMax", "ArgMin")
+
+
+def _infer(node: Node, inputs: Sequence[Operand | None]) -> tuple[TensorType, ...]:
+    x = required(node, inputs, 0)
+    if x.shape is None:
+        return (TensorType(DType.INT64, None),)
+    axis = normalize_axis(node, integer(node, "axis", 0), len(x.shape))
+    shape = reduced_shape(x.shape, (axis,), flag(node, "keepdims", True))
+    return (TensorType(DType.INT64, shape),)
+
+
+def _flops(node: Node, inputs: Sequence[Operand | None], outputs: Sequence[TensorType]) -> int:
+    return numel(required(node, inputs, 0).shape)
+
+
+def _operator(kind: str, find: Callable[..., Array]) -> Operator:
+    def reference(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+        x = wide(required(node, inputs, 0))
+        axis = normalize_axis(node, integer(node, "axis", 0), x.ndim)
+        if flag(node, "select_last_index"):
+            found = x.shape[axis] - 1 - find(np.flip(x, axis), axis=axis)
+        else:
+            found = find(x, axis=axis)
+        if flag(node, "keepdims", True):
+            found = np.expand_dims(found, axis)
+        return (np.asarray(found, np.int64),)
+
+    def lower(lowering: Lowering) -> None:
+        x, node = lowering.input(0), lowering.node
+        axis = normalize_axis(node, integer(node, "axis", 0), len(x.static_shape))
+        last = flag(node, "select_last_index")
+        lowering.call("arg_reduce", (x,), lowering.output, kind=kind, axis=axis, last=last)
+
+    return Operator(since=1, infer=_infer, reference=reference, lower=lower, flops=_flops)
+
+
+register("ArgMax", _operator("max", np.argmax))
+register("ArgMin", _operator("min", np.argmin))
