@@ -27,7 +27,7 @@ def floats(*shape: int, seed: int = 1) -> Array:
 
 
 def sums(a: tuple[int, ...], b: tuple[int, ...], *blocks: int) -> tuple[Case, Array]:
-    """Case and result of x + 2 y for those shapes; every expected value is exact in float32 arithmetic."""
+    """Case and result of x + 2 y for those shapes; exact in float32 arithmetic."""
     x, y = floats(*a), floats(*b, seed=2)
     expected = x + y * np.float32(2)
     out = (DType.FLOAT32, expected.shape)
