@@ -51,7 +51,8 @@ def read_feeds(
             wanted |= {n: RANDOM for n in names if n not in wanted}
         else:
             wanted[name or _only(names, path)] = path
-    drawn = random_feeds(session, sizes) if RANDOM in wanted.values() or sizes else {}
+    any_random = any(isinstance(v, str) and v == RANDOM for v in wanted.values())
+    drawn = random_feeds(session, sizes) if any_random or sizes else {}
     if missing := [spec for spec in session.inputs if spec.name not in wanted]:
         raise InputError(
             f"no --input for {'; '.join(map(str, missing))}",

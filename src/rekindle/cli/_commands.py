@@ -12,6 +12,7 @@ import functools
 import inspect
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,10 @@ class Outcome:
     document: Mapping[str, Any]
     draw: Callable[[Page], None]
     exit_code: int = 0
+
+
+class OutputError(Exception):
+    """What a command found could not be written to stdout."""
 
 
 Command = Callable[..., Outcome]
@@ -52,10 +57,14 @@ def build(name: str) -> Any:
 def _with_json(command: Command) -> Callable[..., None]:
     def run(*, as_json: bool = False, **arguments: Any) -> None:
         outcome = command(**arguments)
-        if as_json:
-            print_json(outcome.document)
-        else:
-            outcome.draw(stdout_page())
+        try:
+            if as_json:
+                print_json(outcome.document)
+            else:
+                outcome.draw(stdout_page())
+            sys.stdout.flush()  # what cannot be written must fail here, not while Python ends
+        except OSError as error:
+            raise OutputError(f"the output cannot be written: {error.strerror}") from error
         raise typer.Exit(outcome.exit_code)
 
     signature = inspect.signature(command, eval_str=True)

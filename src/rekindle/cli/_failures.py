@@ -11,13 +11,14 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from rekindle import _config
 from rekindle._errors import RekindleError, UsageError
-from rekindle.cli._commands import print_json
+from rekindle.cli._commands import OutputError, print_json
 from rekindle.cli._page import plain, stderr_console
 
 INTERRUPTED = 130
@@ -41,16 +42,24 @@ def guarded(run: Callable[[], Any], *, as_json: bool) -> int:
     """Exit code of `run`: what it returns, or what its failure means, which is printed."""
     try:
         code = run()
-    except BrokenPipeError:  # the reader has seen enough: `rekindle devices | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except (OutputError, BrokenPipeError) as error:
+        return _output_failed(error)
     except Exception as error:  # the boundary of the program
         return _report(_failure(error), as_json=as_json)
     if code == INTERRUPTED:
         return _report(Failure("Interrupted", "interrupted", None, code), as_json=as_json)
     return code if isinstance(code, int) else 0
+
+
+def _output_failed(error: Exception) -> int:
+    """A reader that has seen enough (`| head -1`) is nobody's error; a full disk is."""
+    with Path(os.devnull).open("w") as nowhere:  # or Python would fail again at its exit
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError) or isinstance(error.__cause__, BrokenPipeError):
+        return 1
+    return _report(Failure("OSError", str(error), None, 1), as_json=False)
 
 
 def _failure(error: Exception) -> Failure:
@@ -61,6 +70,8 @@ def _failure(error: Exception) -> Failure:
         return Failure(UsageError.__name__, _one_line(describe()), _help_hint(error), 2)
     if isinstance(error, MemoryError):
         return Failure("MemoryError", "the computer's memory is full", "use a smaller batch", 1)
+    if isinstance(error, OSError):
+        return Failure("OSError", str(error), "check that file, its folder and the disk", 1)
     return Failure(
         type(error).__name__, _one_line(f"{type(error).__name__}: {error}"), _BUG, _INTERNAL
     )

@@ -1,0 +1,151 @@
+"""What `rekindle inspect` finds out: the graph's own figures, and a plan for a device."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rekindle import hub
+from rekindle._errors import RekindleError, UsageError
+from rekindle._types import Target, TensorSpec
+from rekindle.cli._arrays import parse_sizes
+from rekindle.device import select_device
+from rekindle.device.architectures import target_from
+from rekindle.engine.plan import HostStep, Plan
+from rekindle.graph import onnx_io, ops, passes
+from rekindle.graph.cost import node_costs, parameter_count
+from rekindle.graph.infer import bind
+from rekindle.graph.ir import Graph
+from rekindle.runtime.framework import detect
+from rekindle.runtime.providers.opencl import plan_for
+
+
+@dataclass(frozen=True)
+class Question:
+    """A loaded model, the concrete shapes to look at, and the device to plan for."""
+
+    path: Path
+    framework: str
+    graph: Graph
+    shapes: Mapping[str, tuple[int, ...]]
+    device: str | None
+    card: str | None
+    """A key of the architecture table, for a device that is not here."""
+
+    @classmethod
+    def ask(
+        cls, model: str, sizes: Sequence[str], device: str | None, card: str | None
+    ) -> Question:
+        """Load the model; raises what `hub.resolve` and `onnx_io.load` raise, and UsageError."""
+        path = hub.resolve(model).path
+        framework = detect(path)
+        source = path
+        if framework != "onnx":
+            from rekindle.runtime.export.onnx import to_onnx
+
+            source = to_onnx(path, framework)
+        graph = onnx_io.load(source, allow_unknown=True)
+        shapes = _concrete(graph.input_specs(), parse_sizes(sizes))
+        return cls(path, framework, graph, shapes, device, card)
+
+    def target(self) -> Target:
+        return target_from(self.card) if self.card else select_device(self.device).target()
+
+
+def _concrete(specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Input shapes with dynamic dimensions as given, else 1."""
+    known = {dim for spec in specs for dim in spec.shape if isinstance(dim, str)}
+    if unknown := sizes.keys() - known:
+        raise UsageError(
+            f"the model has no dynamic dimension {', '.join(sorted(unknown))}",
+            hint=f"it has {', '.join(sorted(known)) or 'none'}",
+        )
+    return {
+        s.name: tuple(d if isinstance(d, int) else sizes.get(d, 1) for d in s.shape) for s in specs
+    }
+
+
+def examine(question: Question) -> dict[str, Any]:
+    """The whole document. What cannot be found out is None, with the reason beside it."""
+    graph = question.graph
+    counts = Counter(node.qualified for node in graph.nodes)
+    unsupported = sorted(
+        {n.qualified for n in graph.nodes if ops.find(n.qualified, graph.opset(n.domain)) is None}
+    )
+    flops, moved_bytes, problem = _costs(question)
+    unknown = f"operators that are not known: {', '.join(unsupported)}"
+    plan, plan_problem = (None, unknown) if unsupported else _plan(question)
+    total = None if flops is None else sum(flops.values())
+    operators = [
+        {"operator": name, "count": count, "flops": None if flops is None else flops[name]}
+        for name, count in counts.items()
+    ]
+    return {
+        "path": question.path,
+        "framework": question.framework,
+        "opset": graph.opset(""),
+        "file_bytes": question.path.stat().st_size,
+        "parameters": parameter_count(graph),
+        "inputs": [_spec(s) for s in graph.input_specs()],
+        "outputs": [_spec(s) for s in graph.output_specs()],
+        "shapes": question.shapes,
+        "operators": sorted(operators, key=lambda o: (-(o["flops"] or 0), -o["count"])),
+        "unsupported": unsupported,
+        "flops": total,
+        "moved_bytes": moved_bytes,
+        "problem": problem,
+        "plan": plan,
+        "plan_problem": plan_problem,
+    }
+
+
+def _spec(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "dtype": str(spec.dtype), "shape": spec.shape}
+
+
+def _costs(question: Question) -> tuple[Counter[str] | None, int | None, str | None]:
+    """FLOPs by operator and bytes read and written by all nodes, as the file has them."""
+    try:
+        costs = node_costs(bind(question.graph, question.shapes))
+    except RekindleError as error:
+        return None, None, error.message
+    flops: Counter[str] = Counter()
+    for cost in costs:
+        flops[cost.node.qualified] += cost.flops
+    return flops, sum(c.bytes_read + c.bytes_written for c in costs), None
+
+
+def _plan(question: Question) -> tuple[dict[str, Any] | None, str | None]:
+    try:
+        target = question.target()
+        portable = passes.run(question.graph, passes.PORTABLE)
+        plan = plan_for(portable, target, question.shapes)
+    except UsageError:
+        raise
+    except RekindleError as error:
+        if question.card or question.device:
+            raise
+        return None, error.message
+    return {
+        "target": target.name,
+        "device_bytes": plan.device_bytes,
+        "weight_bytes": plan.constant_bytes,
+        "activation_bytes": plan.memory.arena_bytes,
+        "steps": _steps(plan),
+    }, None
+
+
+def _steps(plan: Plan) -> list[dict[str, Any]]:
+    return [
+        {
+            "node": step.node.name or step.node.outputs[0],
+            "operator": step.node.qualified,
+            "where": "host" if isinstance(step, HostStep) else "device",
+            "kernels": () if isinstance(step, HostStep) else step.algorithms,
+            "reason": step.reason if isinstance(step, HostStep) else "",
+        }
+        for step in plan.steps
+    ]

@@ -1,0 +1,114 @@
+"""`rekindle inspect`: figures that can be computed by hand, and a plan for a card not here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from typer.testing import Result
+
+from rekindle._errors import DeviceError
+from rekindle.cli import _anatomy
+
+Run = Callable[..., Result]
+Document = Callable[..., dict[str, Any]]
+
+
+def test_figures(rekindle: Run, document: Document, bare: Path) -> None:
+    found = document(rekindle("inspect", bare, "--target", "rx580", "--shape", "N=2", "--json"))
+    assert found["framework"] == "onnx"
+    assert found["opset"] == 13
+    assert found["file_bytes"] == bare.stat().st_size
+    assert found["parameters"] == 9
+    assert found["inputs"] == [{"name": "image", "dtype": "float32", "shape": ["N", 3, 8, 8]}]
+    assert found["outputs"][0]["name"] == "logits"
+    assert found["shapes"] == {"image": [2, 3, 8, 8]}
+    flops = {entry["operator"]: entry["flops"] for entry in found["operators"]}
+    assert flops["Conv"] == 2 * 2 * 3 * 3 * 8 * 8  # multiply-adds x 2: N, C, M, H, W
+    assert flops.keys() == {"Conv", "Relu", "GlobalAveragePool", "Flatten"}
+    assert found["flops"] == sum(flops.values())
+    assert found["operators"][0]["operator"] == "Conv"
+    assert found["moved_bytes"] >= 4 * (2 * 3 * 8 * 8 * 2 + 9)
+    plan = found["plan"]
+    assert "RX 580" in plan["target"]
+    assert plan["device_bytes"] == plan["weight_bytes"] + plan["activation_bytes"]
+    assert all(step["where"] in ("device", "host") for step in plan["steps"])
+    assert all(step["reason"] for step in plan["steps"] if step["where"] == "host")
+
+
+def test_the_page_for_people(rekindle: Run, bare: Path) -> None:
+    result = rekindle("inspect", bare, "--target", "rx580")
+    assert result.exit_code == 0
+    for word in (
+        "onnx, opset 13,",
+        "9 parameters",
+        "input   image: float32[N, 3, 8, 8]",
+        "Operators, for image 1x3x8x8",
+        "On Radeon RX 580",
+        "of device memory: weights",
+    ):
+        assert word in result.stdout
+
+
+def test_without_a_device_there_is_no_plan_and_a_reason(
+    rekindle: Run, document: Document, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(choice: str | None = None) -> None:
+        raise DeviceError("OpenCL offers no device")
+
+    monkeypatch.setattr(_anatomy, "select_device", none)
+    result = rekindle("inspect", bare)
+    assert result.exit_code == 0
+    assert "No plan: OpenCL offers no device" in result.stdout
+    assert document(rekindle("inspect", bare, "--json"))["plan"] is None
+    assert rekindle("inspect", bare, "--device", "RX").exit_code == 6
+
+
+def test_a_model_that_cannot_run_can_still_be_looked_at(
+    rekindle: Run, document: Document, tmp_path: Path
+) -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Relu", ["x"], ["y"]),
+            helper.make_node("Wobble", ["y"], ["z"], domain="com.example"),
+        ],
+        "odd",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 4])],
+    )
+    opsets = [helper.make_opsetid("", 13), helper.make_opsetid("com.example", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "odd.onnx")
+    found = document(rekindle("inspect", tmp_path / "odd.onnx", "--json"))
+    assert found["unsupported"] == ["com.example::Wobble"]
+    assert found["flops"] is None
+    assert found["problem"]
+    assert found["plan"] is None
+    page = rekindle("inspect", tmp_path / "odd.onnx")
+    assert page.exit_code == 0
+    assert "Rekindle does not know: com.example::Wobble" in page.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["--target", "rx9999"], 8, "unknown architecture 'rx9999'"),
+        (["--shape", "M=2"], 2, "no dynamic dimension M (it has N)"),
+    ],
+)
+def test_wrong_questions(
+    args: list[str], code: int, message: str, rekindle: Run, bare: Path
+) -> None:
+    result = rekindle("inspect", bare, *args)
+    assert result.exit_code == code
+    assert message in result.stderr
+
+
+def test_what_is_no_model(rekindle: Run, tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"\x00\x01 nothing")
+    result = rekindle("inspect", tmp_path / "x.onnx")
+    assert result.exit_code == 4
+    assert "x.onnx" in result.stderr
