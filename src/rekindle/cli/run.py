@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rekindle.cli._commands import Outcome, commands
 from rekindle.cli._options import DeviceOption, ModelArgument, ProviderOption, check_provider
 from rekindle.cli._page import Page, milliseconds, plain, table, working
+
+if TYPE_CHECKING:
+    from rekindle.cli._arrays import Array
+    from rekindle.runtime import Session
 
 
 def run(
@@ -36,7 +41,7 @@ def run(
 ) -> Outcome:
     """Run a model once on arrays (random ones by default) and say what came out."""
     check_provider(provider)
-    from rekindle.cli._arrays import describe, parse_sizes, read_feeds, save_outputs
+    from rekindle.cli._arrays import parse_sizes, read_feeds, save_outputs
     from rekindle.runtime import open_session
 
     sizes = parse_sizes(shape or [])
@@ -48,28 +53,16 @@ def run(
         start = time.perf_counter()
         outputs = session.run(feeds)
         run_ms = (time.perf_counter() - start) * 1e3
-        placement = session.placement
-        document = {
-            "model": model,
-            "provider": placement.provider,
-            "device": placement.device,
-            "reason": placement.reason,
-            "run_ms": run_ms,
-            "inputs": [
-                {"name": name, "dtype": array.dtype.name, "shape": array.shape}
-                for name, array in feeds.items()
-            ],
-            "outputs": [describe(spec, outputs[spec.name]) for spec in session.outputs],
-            "saved": output,
-        }
+        document = {"model": model, "run_ms": run_ms, **_facts(session, feeds, outputs)}
     if output:
         save_outputs(output, outputs)
+    document["saved"] = output
 
     def draw(page: Page) -> None:
         page.draw(_table(document))
         page.blank()
         page.line(
-            f"{placement.provider} on {placement.device}, {milliseconds(run_ms)} "
+            f"{document['provider']} on {document['device']}, {milliseconds(run_ms)} "
             "(first run: compiling and upload are in it)"
         )
         if output:
@@ -79,6 +72,24 @@ def run(
         )
 
     return Outcome(document, draw)
+
+
+def _facts(
+    session: Session, feeds: Mapping[str, Array], outputs: Mapping[str, Array]
+) -> dict[str, Any]:
+    from rekindle.cli._arrays import describe
+
+    placement = session.placement
+    return {
+        "provider": placement.provider,
+        "device": placement.device,
+        "reason": placement.reason,
+        "inputs": [
+            {"name": name, "dtype": array.dtype.name, "shape": array.shape}
+            for name, array in feeds.items()
+        ],
+        "outputs": [describe(spec, outputs[spec.name]) for spec in session.outputs],
+    }
 
 
 def _table(document: dict[str, Any]) -> Any:
