@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from kernel_harness import CPU8, CPU16, Case, pocl_device, run_case, value
+from kernel_harness import (
+    CPU8,
+    CPU16,
+    GCN,
+    Case,
+    chosen,
+    pocl_device,
+    run_case,
+    run_on_rusticl,
+    value,
+)
 from numpy.lib.stride_tricks import sliding_window_view
 
-from rekindle._types import Target
-from rekindle.graph.expr import Expr
+from rekindle._types import DType, Target
+from rekindle.engine.kernels import REGISTRY, Context
+from rekindle.graph.expr import Arg, Expr, sigmoid
 from rekindle.graph.lowering import LogicalCall
 
 pytestmark = pytest.mark.opencl
@@ -84,20 +97,20 @@ def agree(found: Array, expected: Array) -> None:
     assert np.abs(found - expected).max() <= 2e-5 * np.abs(expected).max()
 
 
-def direct(name: str, x: Sequence[int], w: Sequence[int], **options: Any) -> Any:
+def shapes(name: str, x: Sequence[int], w: Sequence[int], **options: Any) -> Any:
     return pytest.param(x, w, options, id=name)
 
 
 @pytest.mark.parametrize(
     ("x", "w", "options"),
     [
-        direct("1-D", (2, 3, 17), (5, 3, 4), pads=(3, 1), strides=(2,), dilations=(2,)),
-        direct("groups cut blocks", (2, 6, 7, 5), (9, 2, 3, 3), group=3, pads=(1, 0, 2, 1),
+        shapes("1-D", (2, 3, 17), (5, 3, 4), pads=(3, 1), strides=(2,), dilations=(2,)),
+        shapes("groups cut blocks", (2, 6, 7, 5), (9, 2, 3, 3), group=3, pads=(1, 0, 2, 1),
                blocks=(16, 16)),
-        direct("3-D", (1, 4, 5, 6, 7), (3, 4, 2, 3, 1), strides=(1, 2, 3)),
-        direct("row-major to blocked", (1, 13, 5, 5), (18, 13, 1, 1), blocks=(0, 4)),
-        direct("blocked to row-major", (1, 13, 5, 5), (3, 13, 5, 5), blocks=(4, 0)),
-        direct("kernel larger than x", (1, 2, 2, 1), (1, 2, 5, 4), pads=(2, 3, 2, 1), bias=False),
+        shapes("3-D", (1, 4, 5, 6, 7), (3, 4, 2, 3, 1), strides=(1, 2, 3)),
+        shapes("row-major to blocked", (1, 13, 5, 5), (18, 13, 1, 1), blocks=(0, 4)),
+        shapes("blocked to row-major", (1, 13, 5, 5), (3, 13, 5, 5), blocks=(4, 0)),
+        shapes("kernel larger than x", (1, 2, 2, 1), (1, 2, 5, 4), pads=(2, 3, 2, 1), bias=False),
     ],
 )  # fmt: skip
 def test_direct(x: Sequence[int], w: Sequence[int], options: Any) -> None:
@@ -111,19 +124,19 @@ def test_direct_takes_computed_weights() -> None:
 
 
 DENSE = [
-    direct("3x3", (1, 16, 9, 11), (32, 16, 3, 3), pads=(1, 1, 1, 1)),
-    direct("pointwise", (2, 48, 5, 7), (64, 48, 1, 1)),
-    direct("one pixel", (3, 32, 1, 1), (48, 32, 1, 1)),
-    direct("one pixel, one channel", (1, 1, 1, 1), (1, 1, 1, 1), bias=False),
-    direct("channels 13 to 17", (2, 13, 6, 6), (17, 13, 3, 3), pads=(1, 1, 1, 1)),
-    direct("channels 127 to 3", (1, 127, 3, 5), (3, 127, 1, 1)),
-    direct("stride above kernel", (1, 16, 13, 11), (16, 16, 1, 1), strides=(2, 3)),
-    direct("asymmetric pads, dilations, strides", (1, 20, 13, 17), (20, 20, 3, 2),
+    shapes("3x3", (1, 16, 9, 11), (32, 16, 3, 3), pads=(1, 1, 1, 1)),
+    shapes("pointwise", (2, 48, 5, 7), (64, 48, 1, 1)),
+    shapes("one pixel", (3, 32, 1, 1), (48, 32, 1, 1)),
+    shapes("one pixel, one channel", (1, 1, 1, 1), (1, 1, 1, 1), bias=False),
+    shapes("channels 13 to 17", (2, 13, 6, 6), (17, 13, 3, 3), pads=(1, 1, 1, 1)),
+    shapes("channels 127 to 3", (1, 127, 3, 5), (3, 127, 1, 1)),
+    shapes("stride above kernel", (1, 16, 13, 11), (16, 16, 1, 1), strides=(2, 3)),
+    shapes("asymmetric pads, dilations, strides", (1, 20, 13, 17), (20, 20, 3, 2),
            pads=(0, 2, 3, 1), dilations=(2, 3), strides=(2, 1)),
-    direct("kernel larger than x", (1, 16, 2, 3), (16, 16, 5, 7), pads=(3, 2, 2, 3)),
-    direct("groups", (2, 64, 5, 5), (32, 32, 3, 3), group=2, pads=(1, 1, 1, 1)),
-    direct("1-D", (2, 16, 29), (16, 16, 5), pads=(2, 2)),
-    direct("pointwise in 3-D", (1, 16, 3, 4, 5), (16, 16, 1, 1, 1)),
+    shapes("kernel larger than x", (1, 16, 2, 3), (16, 16, 5, 7), pads=(3, 2, 2, 3)),
+    shapes("groups", (2, 64, 5, 5), (32, 32, 3, 3), group=2, pads=(1, 1, 1, 1)),
+    shapes("1-D", (2, 16, 29), (16, 16, 5), pads=(2, 2)),
+    shapes("pointwise in 3-D", (1, 16, 3, 4, 5), (16, 16, 1, 1, 1)),
 ]  # fmt: skip
 
 
@@ -134,12 +147,12 @@ def test_tiled(x: Sequence[int], w: Sequence[int], options: Any, target: Target)
 
 
 STEM = [
-    direct("7x7 stride 2", (2, 3, 23, 29), (64, 3, 7, 7), pads=(3, 3, 3, 3), strides=(2, 2)),
-    direct("3x3", (1, 3, 8, 8), (24, 3, 3, 3), pads=(1, 1, 1, 1)),
-    direct("one channel, one column", (1, 1, 5, 1), (3, 1, 3, 3), pads=(1, 1, 1, 1), bias=False),
-    direct("kernel larger than x", (1, 2, 2, 3), (16, 2, 5, 7), pads=(3, 2, 2, 4)),
-    direct("dilated, uneven", (1, 4, 11, 19), (20, 4, 2, 3), pads=(0, 3, 2, 1), dilations=(3, 2)),
-    direct("1-D", (2, 3, 37), (16, 3, 8), strides=(4,), pads=(1, 2)),
+    shapes("7x7 stride 2", (2, 3, 23, 29), (64, 3, 7, 7), pads=(3, 3, 3, 3), strides=(2, 2)),
+    shapes("3x3", (1, 3, 8, 8), (24, 3, 3, 3), pads=(1, 1, 1, 1)),
+    shapes("one channel, one column", (1, 1, 5, 1), (3, 1, 3, 3), pads=(1, 1, 1, 1), bias=False),
+    shapes("kernel larger than x", (1, 2, 2, 3), (16, 2, 5, 7), pads=(3, 2, 2, 4)),
+    shapes("dilated, uneven", (1, 4, 11, 19), (20, 4, 2, 3), pads=(0, 3, 2, 1), dilations=(3, 2)),
+    shapes("1-D", (2, 3, 37), (16, 3, 8), strides=(4,), pads=(1, 2)),
 ]  # fmt: skip
 
 
@@ -150,15 +163,15 @@ def test_stem(x: Sequence[int], w: Sequence[int], options: Any, target: Target) 
 
 
 DEPTHWISE = [
-    direct("3x3", (2, 32, 9, 11), (32, 1, 3, 3), pads=(1, 1, 1, 1)),
-    direct("3x3 stride 2, channels 19", (1, 19, 14, 14), (19, 1, 3, 3), pads=(0, 0, 1, 1),
+    shapes("3x3", (2, 32, 9, 11), (32, 1, 3, 3), pads=(1, 1, 1, 1)),
+    shapes("3x3 stride 2, channels 19", (1, 19, 14, 14), (19, 1, 3, 3), pads=(0, 0, 1, 1),
            strides=(2, 2)),
-    direct("5x5 on 2x3", (1, 16, 2, 3), (16, 1, 5, 5), pads=(2, 2, 2, 2)),
-    direct("one pixel", (1, 17, 1, 1), (17, 1, 3, 3), pads=(1, 1, 1, 1), bias=False),
-    direct("dilated, uneven", (1, 16, 13, 17), (16, 1, 2, 3), pads=(0, 2, 3, 1),
+    shapes("5x5 on 2x3", (1, 16, 2, 3), (16, 1, 5, 5), pads=(2, 2, 2, 2)),
+    shapes("one pixel", (1, 17, 1, 1), (17, 1, 3, 3), pads=(1, 1, 1, 1), bias=False),
+    shapes("dilated, uneven", (1, 16, 13, 17), (16, 1, 2, 3), pads=(0, 2, 3, 1),
            dilations=(3, 2), strides=(1, 3)),
-    direct("1-D, wide", (2, 20, 40), (20, 1, 15), pads=(7, 7)),
-    direct("windows wholly in the padding", (1, 16, 3, 2), (16, 1, 2, 2), pads=(4, 3, 5, 4),
+    shapes("1-D, wide", (2, 20, 40), (20, 1, 15), pads=(7, 7)),
+    shapes("windows wholly in the padding", (1, 16, 3, 2), (16, 1, 2, 2), pads=(4, 3, 5, 4),
            strides=(3, 2)),
 ]  # fmt: skip
 
@@ -168,3 +181,109 @@ DEPTHWISE = [
 def test_depthwise(x: Sequence[int], w: Sequence[int], options: Any, target: Target) -> None:
     group = x[1]
     check(*make("depthwise_tiled", x, w, group=group, blocks=(16, 16), target=target, **options))
+
+
+@pytest.mark.parametrize(("x", "w", "options"), DENSE)
+def test_lanes(x: Sequence[int], w: Sequence[int], options: Any) -> None:
+    check(*make("conv_lanes", x, w, blocks=(4, 4), target=GCN, **options))
+
+
+@pytest.mark.parametrize(("x", "w", "options"), STEM)
+def test_lanes_from_row_major(x: Sequence[int], w: Sequence[int], options: Any) -> None:
+    check(*make("conv_lanes", x, w, blocks=(0, 4), target=GCN, **options))
+
+
+@pytest.mark.parametrize(("x", "w", "options"), DEPTHWISE)
+def test_depthwise_lanes(x: Sequence[int], w: Sequence[int], options: Any) -> None:
+    options = options | {"group": x[1], "blocks": (4, 4), "target": GCN}
+    check(*make("depthwise_lanes", x, w, **options))
+
+
+KERNELS = [
+    shapes("conv_direct", (2, 5, 7, 6), (7, 5, 3, 3)),
+    shapes("conv_tiled", (2, 5, 7, 6), (19, 5, 3, 3), blocks=(16, 16)),
+    shapes("conv_stem", (2, 3, 7, 6), (19, 3, 3, 3), blocks=(0, 16)),
+    shapes("depthwise_tiled", (2, 19, 7, 6), (19, 1, 3, 3), group=19, blocks=(16, 16)),
+    shapes("conv_lanes", (2, 5, 7, 6), (19, 5, 3, 3), blocks=(4, 4), target=GCN),
+    shapes("depthwise_lanes", (2, 19, 7, 6), (19, 1, 3, 3), group=19, blocks=(4, 4), target=GCN),
+]
+
+
+@pytest.mark.parametrize(("x", "w", "options"), KERNELS)
+def test_epilogue(
+    x: Sequence[int], w: Sequence[int], options: Any, request: pytest.FixtureRequest
+) -> None:
+    """A residual and a factor of one element; sigmoid(0) is not 0, but padded channels must be."""
+    epilogue = sigmoid(Arg(0) + Arg(1)) * Arg(2)
+    options = options | {"epilogue": epilogue, "operands": ("same", "one")}
+    case, sums = make(request.node.callspec.id, x, w, **options)
+    residual, factor = (case.feeds[k].astype(np.float64) for k in ("e0", "e1"))
+    check(case, factor / (1 + np.exp(-(sums + residual))))
+
+
+@pytest.mark.parametrize(("x", "w", "options"), KERNELS)
+def test_nan_and_infinity_come_through(
+    x: Sequence[int], w: Sequence[int], options: Any, request: pytest.FixtureRequest
+) -> None:
+    case, _ = make(request.node.callspec.id, x, w, bias=False, pads=(1, 1, 1, 1), **options)
+    case.feeds["x"][0, 0, 2, 2] = np.nan
+    case.feeds["x"][1, 0, 3, 3] = np.inf
+    found = run_case(case, pocl_device())
+    p = case.call.params
+    with np.errstate(invalid="ignore"):
+        expected = reference(
+            case.feeds["x"], case.constants["w"], None, p["strides"], p["pads"], p["dilations"],
+            p["group"],
+        )  # fmt: skip
+    assert np.isnan(found).any()
+    assert np.isinf(found).any()
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    np.testing.assert_array_equal(found[np.isinf(found)], expected[np.isinf(expected)])
+    finite = np.isfinite(expected)
+    np.testing.assert_allclose(found[finite], expected[finite], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "w", "options"),
+    [
+        ("conv_tiled", (1, 32, 4, 4), (16, 32, 3, 3), {"blocks": (16, 16)}),
+        ("conv_stem", (1, 3, 8, 8), (16, 3, 3, 3), {"blocks": (0, 16)}),
+        ("depthwise_tiled", (1, 32, 4, 4), (32, 1, 3, 3), {"blocks": (16, 16), "group": 32}),
+        ("conv_lanes", (1, 32, 4, 4), (16, 32, 3, 3), {"blocks": (4, 4), "target": GCN}),
+        ("conv_lanes", (1, 3, 8, 8), (16, 3, 3, 3), {"blocks": (0, 4), "target": GCN}),
+        ("depthwise_lanes", (1, 32, 4, 4), (32, 1, 3, 3),
+         {"blocks": (4, 4), "group": 32, "target": GCN}),
+        ("conv_direct", (1, 12, 4, 4), (12, 6, 3, 3), {"blocks": (16, 16), "group": 2}),
+        ("conv_direct", (1, 3, 4, 4), (2, 3, 3, 3), {}),
+        ("conv_direct", (1, 16, 4, 4, 4), (16, 16, 3, 3, 3), {"blocks": (16, 16)}),
+    ],
+)  # fmt: skip
+def test_the_engine_chooses(name: str, x: Sequence[int], w: Sequence[int], options: Any) -> None:
+    case, _ = make(name, x, w, **options)
+    assert chosen(case.call, case.constants, case.target) == name
+
+
+def test_no_kernel_takes_half_precision() -> None:
+    case, _ = make("conv_direct", (1, 3, 4, 4), (2, 3, 3, 3))
+    half = replace(case.call.output, dtype=DType.FLOAT16)
+    assert chosen(replace(case.call, output=half), case.constants, case.target) is None
+
+
+def test_an_empty_batch_needs_no_launch() -> None:
+    for kernel, blocks in (("conv_direct", (0, 0)), ("conv_tiled", (16, 16))):
+        case, _ = make(kernel, (0, 3, 4, 4), (2, 3, 3, 3), blocks=blocks)
+        spec = REGISTRY.get(kernel)
+        assert spec.launches(case.call, Context(CPU8, case.constants.get)) == []
+
+
+def test_rusticl(tmp_path: Path) -> None:
+    """The GPU kernels on the front-end that owners of a card use."""
+    gpu: dict[str, Any] = {"target": GCN}
+    made = [make("conv_lanes", *p.values[:2], blocks=(4, 4), **gpu, **p.values[2]) for p in DENSE]
+    made += [make("conv_lanes", *p.values[:2], blocks=(0, 4), **gpu, **p.values[2]) for p in STEM]
+    for p in DEPTHWISE:
+        x, w, options = p.values
+        made.append(make("depthwise_lanes", x, w, group=x[1], blocks=(4, 4), **gpu, **options))
+    results = run_on_rusticl([case for case, _ in made], tmp_path)
+    for found, (_, expected) in zip(results, made, strict=True):
+        agree(found, expected)

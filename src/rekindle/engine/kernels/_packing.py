@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 import numpy as np
@@ -31,19 +30,25 @@ def padded_vector(value: Value | None, array: Array | None, count: int) -> Packe
     return Packed(f"padded{count}:{value.name}", count * _FLOAT, pack)
 
 
-def conv_panels(value: Value, w: Array, c_block: int, m_block: int) -> Packed:
-    """Weights (M, C, KH, KW) as (M / m_block, C / c_block, KH, KW, c_block, m_block), padded."""
+def conv_panels(
+    value: Value, w: Array, c_block: int, m_block: int, *, taps_first: bool = False
+) -> Packed:
+    """Weights (M, C, KH, KW) as (M / m_block, C / c_block, KH, KW, c_block, m_block), padded.
+
+    With `taps_first` as (M / m_block, KH, KW, C / c_block, c_block, m_block).
+    """
     m, c, kh, kw = w.shape
     m_blocks, c_blocks = -(-m // m_block), -(-c // c_block)
+    order = (0, 4, 5, 2, 3, 1) if taps_first else (0, 2, 4, 5, 3, 1)
 
     def pack() -> Array:
         full = np.zeros((m_blocks * m_block, c_blocks * c_block, kh, kw), np.float32)
         full[:m, :c] = w
-        split = full.reshape(m_blocks, m_block, c_blocks, c_block, kh, kw)
-        return split.transpose(0, 2, 4, 5, 3, 1)
+        return full.reshape(m_blocks, m_block, c_blocks, c_block, kh, kw).transpose(order)
 
-    shape = (m_blocks, c_blocks, kh, kw, c_block, m_block)
-    return Packed(f"conv{c_block}x{m_block}:{value.name}", math.prod(shape) * _FLOAT, pack)
+    kind = f"conv{'_taps' if taps_first else ''}{c_block}x{m_block}"
+    count = m_blocks * m_block * c_blocks * c_block * kh * kw
+    return Packed(f"{kind}:{value.name}", count * _FLOAT, pack)
 
 
 def depthwise_taps(value: Value, w: Array, block: int) -> Packed:

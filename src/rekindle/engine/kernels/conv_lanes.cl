@@ -1,0 +1,75 @@
+/* Dense convolution on a GPU: y blocked by 4 channels (NC/4HW4), x so too or row-major.
+
+   A work-group is 64 output pixels, one a lane, and TM output channels, which each lane sums in
+   registers. The address of the weights depends on group ids only, so on GCN they travel through
+   scalar registers: a multiply-add is one v_mac_f32 with a scalar operand, without local memory
+   or barriers. Each lane has a pointer to its pixel, which for a tap in the padding points to
+   zeros and stays there. Lanes past the image compute its last pixel again and store nothing.
+
+   Weights: (M / TM, KH, KW, blocks of C, XB c, TM m), zero past M and C.
+   Global size: (pixels up to 64 n, M / TM, batch).
+
+   TM  output channels of a lane, a multiple of 4
+   XB  channels of a block of x: 4, or 1 (row-major) */
+#if XB == 4
+#define PIXEL float4
+#else
+#define PIXEL float
+#endif
+
+/* Adds one input channel of value s, with its TM weights at k. */
+static inline void NAME(add)(float *a, const __global float *restrict k, float s)
+{
+  #pragma unroll
+  for (int i = 0; i < TM; i++) a[i] += k[i] * s;
+}
+
+__kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(conv)(
+    const __global float *restrict x, const __global float *restrict w,
+    const __global float *restrict bias, const __global float *restrict zeros, int M, int XC,
+    int CB, int MG, int H, int W, int OH, int OW, int KH, int KW, int SH, int SW, int PH, int PW,
+    int DH, int DW, EPILOGUE_PARAMS __global float *restrict y)
+{
+  const int panel = get_group_id(1), n = get_group_id(2), m0 = panel * TM;
+  const int pixels = OH * OW, plane = H * W;
+  const int mine = get_group_id(0) * 64 + get_local_id(0), p = min(mine, pixels - 1);
+  const int y0 = p / OW * SH - PH, x0 = p % OW * SW - PW;
+  /* x has XC blocks of channels; MG output channels read the CB blocks of their group. */
+  const __global PIXEL *image = (const __global PIXEL *)x + (n * XC + m0 / MG * CB) * plane;
+  const __global float *k = w + panel * KH * KW * CB * XB * TM;
+  float a[TM];
+  #pragma unroll
+  for (int i = 0; i < TM; i++) a[i] = 0.0f;
+  for (int ky = 0; ky < KH; ky++)
+    for (int kx = 0; kx < KW; kx++) {
+      const int iy = y0 + ky * DH, ix = x0 + kx * DW;
+      const int inside = iy >= 0 && iy < H && ix >= 0 && ix < W;
+      const __global PIXEL *at = inside ? image + iy * W + ix : (const __global PIXEL *)zeros;
+      const int step = inside ? plane : 0;
+      for (int cb = 0; cb < CB; cb++, at += step, k += XB * TM) {
+        const PIXEL v = *at;
+#if XB == 4
+        NAME(add)(a, k, v.x);
+        NAME(add)(a, k + TM, v.y);
+        NAME(add)(a, k + 2 * TM, v.z);
+        NAME(add)(a, k + 3 * TM, v.w);
+#else
+        NAME(add)(a, k, v);
+#endif
+      }
+    }
+  if (mine >= pixels) return;
+  const int blocks = (M + 3) / 4;
+  #pragma unroll
+  for (int i = 0; i < TM; i += 4) {
+    const int m = m0 + i;
+    if (m < M) {
+      const int at = ((n * blocks + m / 4) * pixels + p) * 4;
+      float4 v = (float4)(a[i], a[i + 1], a[i + 2], a[i + 3]) + *(const __global float4 *)(bias + m);
+      EPILOGUE_READ(at)
+      v = EPILOGUE;
+      *(__global float4 *)(y + at) = (int4)(m, m + 1, m + 2, m + 3) < M ? v : (float4)0.0f;
+    }
+  }
+}
+#undef PIXEL

@@ -1,0 +1,75 @@
+"""`conv` on GPUs, dense or in groups: blocked or row-major in, blocked out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from rekindle._types import Target
+from rekindle.engine.kernels import Context, Kernel, Launch, register
+from rekindle.engine.kernels import _conv as conv
+from rekindle.engine.kernels._epilogue import epilogue
+from rekindle.engine.kernels._packing import conv_panels, padded_vector, zeros
+from rekindle.graph.lowering import LogicalCall
+
+BLOCK = 4
+_WAVE = 64
+_WAVES_PER_UNIT = 4
+"""A compute unit has four SIMDs: fewer waves leave some idle."""
+
+
+def _score(call: LogicalCall, context: Context) -> float:
+    if context.target.family == "cpu" or not conv.is_constant_planar(call, context):
+        return 0
+    x_block, y_block = conv.blocks(call)
+    if y_block != BLOCK or x_block not in (0, BLOCK):
+        return 0
+    return 10.0 * conv.groups_align(call, x_block or 1, BLOCK)
+
+
+def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
+    problem = conv.problem(call, context)
+    if problem.is_empty:
+        return []
+    win, m, group = problem.window, problem.m, problem.group
+    x_block = problem.x.layout.block or 1
+    c_blocks = -(-problem.c_group // x_block)
+    waves = -(-math.prod(win.out) // _WAVE)
+    panel = _panel(context.target, m, group, waves * problem.n)
+    end = epilogue(call, 3, BLOCK)
+    sizes = (
+        m, c_blocks * group, c_blocks, m // group, *win.size, *win.out, *win.kernel,
+        *win.strides, *win.pads, *win.dilations,
+    )  # fmt: skip
+    return [
+        Launch(
+            kernel="conv_lanes",
+            entry="conv",
+            defines=(("TM", str(panel)), ("XB", str(x_block)), *end.defines),
+            args=(
+                problem.x,
+                conv_panels(problem.w, problem.weights, x_block, panel, taps_first=True),
+                padded_vector(problem.bias, problem.bias_array, -(-m // BLOCK) * BLOCK),
+                zeros(BLOCK),
+                *map(np.int32, sizes),
+                *end.args,
+                call.output,
+            ),
+            global_size=(waves * _WAVE, -(-m // panel), problem.n),
+            local_size=(_WAVE, 1, 1),
+            flops=problem.flops(end.flops),
+            bytes_moved=problem.nbytes + end.nbytes,
+        )
+    ]
+
+
+def _panel(target: Target, m: int, group: int, waves: int) -> int:
+    """Output channels a lane sums: as many as leave enough waves, for each loads x once."""
+    fitting = [tm for tm in (32, 16, 8, 4) if group == 1 or m // group % tm == 0]
+    enough = _WAVES_PER_UNIT * target.compute_units
+    return next((tm for tm in fitting if waves * -(-m // tm) >= enough), fitting[-1])
+
+
+register("conv_lanes", Kernel(call="conv", score=_score, launches=_launches))
