@@ -10,6 +10,9 @@ import typer
 
 from rekindle._errors import UsageError
 
+DEFAULT_MODEL = "cifar10-resnet"
+"""The classifier that comes with Rekindle."""
+
 ModelArgument = Annotated[
     str,
     typer.Argument(

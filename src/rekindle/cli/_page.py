@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TextIO, TypeVar
 
 from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -31,12 +32,18 @@ class Page:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def line(self, *parts: object, style: str = "", indent: int = 0) -> None:
-        """One line; Text keeps its own style, everything else is taken as plain text."""
-        text = Text(" " * indent, style=style)
+    def line(self, *parts: object, style: str = "", indent: int = 0, wrap: bool = True) -> None:
+        """One line; Text keeps its own style, everything else is taken as plain text.
+
+        On a terminal it wraps between words, indented, unless it is there to be copied.
+        """
+        text = Text(style=style)
         for part in parts:
             text.append_text(part if isinstance(part, Text) else plain(part))
-        self._console.print(text, soft_wrap=not self._console.is_terminal)
+        if wrap and self._console.is_terminal:
+            self._console.print(Padding(text, (0, 0, 0, indent)))
+        else:
+            self._console.print(Text(" " * indent) + text, soft_wrap=True)
 
     def heading(self, text: str) -> None:
         self._console.print()
@@ -51,6 +58,7 @@ class Page:
     def next_steps(self, steps: Iterable[tuple[str, str]]) -> None:
         """What to type next: pairs of command and what it does."""
         grid = Table.grid(padding=(0, 2))
+        grid.add_column(no_wrap=True)
         for command, meaning in steps:
             grid.add_row(Text("  " + command, style="cyan"), Text(meaning, style="dim"))
         self.heading("Next")
@@ -98,10 +106,12 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     if total < 2 or not console.is_terminal or console.is_dumb_terminal:
         yield from items
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich import progress as rich
 
-    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+    columns = (rich.BarColumn(), rich.MofNCompleteColumn(), rich.TimeRemainingColumn())
+    with rich.Progress(
+        rich.TextColumn("{task.description}"), *columns, console=console, transient=True
+    ) as bar:
         task = bar.add_task(what, total=total)
         for item in items:
             bar.advance(task)

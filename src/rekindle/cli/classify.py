@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +12,7 @@ import typer
 from rekindle._errors import RekindleError
 from rekindle.cli._commands import Outcome, commands
 from rekindle.cli._options import (
+    DEFAULT_MODEL,
     CardOption,
     DeviceOption,
     ModelOption,
@@ -21,7 +24,6 @@ from rekindle.cli._page import Page, milliseconds, percent, plain, progress, tab
 if TYPE_CHECKING:
     from rekindle.tasks.classify import Classification, Classifier
 
-_DEFAULT_MODEL = "cifar10-resnet"
 _SHOWN = 3
 """Labels shown of each photo where there are several."""
 
@@ -31,7 +33,7 @@ def classify(
         list[Path],
         typer.Argument(metavar="PHOTO...", help="Pictures, or folders of pictures."),
     ],
-    model: ModelOption = _DEFAULT_MODEL,
+    model: ModelOption = DEFAULT_MODEL,
     card: CardOption = None,
     provider: ProviderOption = "auto",
     device: DeviceOption = None,
@@ -59,10 +61,8 @@ def classify(
         }
 
     def draw(page: Page) -> None:
-        if len(results) == 1 and not failed:
-            _draw_one(page, results[0])
-        else:
-            _draw_many(page, results)
+        draw_results = _draw_many if len(results) > 1 or failed else _draw_one
+        draw_results(page, results)
         _draw_footer(page, results, document)
 
     return Outcome(document, draw, failed[0].exit_code if failed else 0)
@@ -92,7 +92,8 @@ def error_facts(error: RekindleError) -> dict[str, Any]:
     return {"type": type(error).__name__, "message": error.message, "hint": error.hint}
 
 
-def _draw_one(page: Page, result: Classification) -> None:
+def _draw_one(page: Page, results: list[Classification]) -> None:
+    (result,) = results
     made = table("label", "score", numbers=("score",))
     for place, label in enumerate(result.labels):
         made.add_row(plain(label.name), percent(label.score), style=None if place else "bold")
@@ -101,15 +102,30 @@ def _draw_one(page: Page, result: Classification) -> None:
 
 
 def _draw_many(page: Page, results: list[Classification]) -> None:
-    made = table("photo", "label", "score", "then", numbers=("score",))
+    done = [result for result in results if not result.error]
+    folder = _common_folder(results)
+    if folder:
+        page.line(f"in {folder}", style="dim")
+    if done:
+        made = table("photo", "label", "score", "then", numbers=("score",))
+        for result in done:
+            name = result.path.relative_to(folder) if folder else result.path
+            best, *others = result.labels
+            then = "; ".join(f"{o.name} {percent(o.score, 0)}" for o in others[: _SHOWN - 1])
+            made.add_row(plain(name), plain(best.name), percent(best.score), plain(then))
+        page.draw(made)
     for result in results:
         if result.error:
-            made.add_row(plain(result.path), plain(str(result.error)), "-", "", style="red")
-            continue
-        best, *others = result.labels
-        then = "; ".join(f"{o.name} {percent(o.score, 0)}" for o in others[: _SHOWN - 1])
-        made.add_row(plain(result.path), plain(best.name), percent(best.score), plain(then))
-    page.draw(made)
+            page.line(result.error, style="red")
+
+
+def _common_folder(results: list[Classification]) -> str | None:
+    """The folder that all photos lie in, so that a table need not repeat it."""
+    try:
+        folder = os.path.commonpath([result.path.parent for result in results])
+    except ValueError:  # absolute and relative paths, or different drives
+        return None
+    return folder or None
 
 
 def _draw_footer(page: Page, results: list[Classification], document: dict[str, Any]) -> None:
@@ -122,12 +138,11 @@ def _draw_footer(page: Page, results: list[Classification], document: dict[str, 
     if document["reason"] != "asked for":
         page.line(f"chosen because: {document['reason']}", style="dim")
     if done:
-        run_ms = sum(result.run_s for result in done) / len(done) * 1e3
-        prepare_ms = sum(result.prepare_s for result in done) / len(done) * 1e3
-        text = (
-            f"per photo {milliseconds(prepare_ms)} to prepare, {milliseconds(run_ms)} in the model"
-        )
-        page.line(f"{text}; the first run also compiles", style="dim")
+        prepare_ms = median(result.prepare_s for result in done) * 1e3
+        run_ms = median(result.run_s for result in done) * 1e3
+        note = "median per photo" if len(done) > 2 else "the first run, compiling is in it"
+        text = f"{milliseconds(prepare_ms)} to prepare, {milliseconds(run_ms)} in the model"
+        page.line(f"{text} ({note})", style="dim")
     page.next_steps(
         [
             ("rekindle classify FOLDER --batch 8 --json", "many at once, for programs"),

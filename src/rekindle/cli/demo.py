@@ -11,6 +11,7 @@ import typer
 
 from rekindle._errors import DeviceError, MissingExtraError
 from rekindle.cli._commands import Outcome, commands
+from rekindle.cli._options import DEFAULT_MODEL
 from rekindle.cli._page import Page, amount, memory, milliseconds, percent, plain, table, working
 from rekindle.cli.devices import device_facts
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from rekindle.hub.card import ModelCard
     from rekindle.tasks.classify import Label
 
-_MODEL = "cifar10-resnet"
 _WARMUP, _REPEATS = 5, 40
 _TOLERANCE = 1e-3
 """Agreement of two engines: largest difference over largest value (the design, section 5)."""
@@ -47,7 +47,7 @@ def demo(
     from rekindle.hub import resolve
     from rekindle.images import decode
 
-    resolved = resolve(_MODEL)
+    resolved = resolve(DEFAULT_MODEL)
     assert resolved.card is not None
     height, width, _ = decode(picture).shape
     device, problem = _device()
@@ -188,8 +188,8 @@ def _draw_results(page: Page, named: list[_Named], agree: bool | None) -> None:
 def _draw_next(page: Page, problem: str | None) -> None:
     steps = [
         ("rekindle classify YOUR_PHOTO.jpg", "your own photo; a folder works too"),
-        (f"rekindle inspect {_MODEL}", "what the network consists of, what runs where"),
-        (f"rekindle bench {_MODEL}", "a careful measurement"),
+        (f"rekindle inspect {DEFAULT_MODEL}", "what the network consists of, what runs where"),
+        (f"rekindle bench {DEFAULT_MODEL}", "a careful measurement"),
     ]
     doctor = ("rekindle doctor", "why there is no OpenCL here, and the command that mends it")
     page.next_steps([doctor, *steps] if problem else steps)

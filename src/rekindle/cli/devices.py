@@ -67,19 +67,7 @@ def _default_index() -> int | None:
 
 
 def _device_table(found: tuple[Device, ...], default: int | None) -> Any:
-    numbers = ("units", "memory", "largest block", "local")
-    made = table(
-        "",
-        "device",
-        "platform",
-        "kind",
-        "units",
-        "memory",
-        "largest block",
-        "local",
-        "half",
-        numbers=numbers,
-    )
+    made = table("", "device", "platform", "kind", "units", "memory", numbers=("units", "memory"))
     for device in found:
         marked = device.index == default
         made.add_row(
@@ -89,9 +77,6 @@ def _device_table(found: tuple[Device, ...], default: int | None) -> Any:
             device.kind,
             str(device.compute_units),
             memory(device.global_bytes),
-            memory(device.max_alloc_bytes),
-            memory(device.lds_bytes),
-            "yes" if device.fp16 else "storage only",
             style="bold" if marked else "dim" if device.unusable else None,
         )
     return made

@@ -39,7 +39,7 @@ def _draw(page: Page, finding: Finding) -> None:
     if finding.detail:
         page.line(finding.detail, indent=8)
     if finding.command:
-        page.line(Text(finding.command, style="cyan"), indent=10)
+        page.line(Text(finding.command, style="cyan"), indent=10, wrap=False)
 
 
 commands.register("doctor", doctor)
