@@ -116,12 +116,21 @@ class Compiler:
         try:
             binary: bytes = program.get_info(cl.program_info.BINARIES)[0]
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, partial = tempfile.mkstemp(dir=path.parent)
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(binary).digest() + binary)
-            Path(partial).replace(path)
+            _write(path, hashlib.sha256(binary).digest() + binary)
         except (OSError, cl.Error) as error:
             warn_once(f"kernel binaries are not cached in {path.parent}: {error}")
+
+
+def _write(path: Path, data: bytes) -> None:
+    """All of it or nothing: another process may read at any time."""
+    handle, partial = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(partial).replace(path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
 
 
 def _read(path: Path) -> bytes | None:

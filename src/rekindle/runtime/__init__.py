@@ -66,7 +66,8 @@ def _locate(model: str | Path) -> tuple[Path, tuple[TensorSpec, ...] | None]:
     from rekindle.hub import resolve
 
     resolved = resolve(str(model))
-    return resolved.path, resolved.card.inputs if resolved.card else None
+    specs = tuple(t.spec for t in resolved.card.inputs) if resolved.card else ()
+    return resolved.path, specs or None
 
 
 def _convert(
