@@ -147,6 +147,15 @@ def test_run_random(rekindle: Run, document: Document, bare: Path) -> None:
     assert found["outputs"][0]["not_finite"] == 0
 
 
+@pytest.mark.opencl
+def test_a_device_means_opencl(rekindle: Run, document: Document, bare: Path) -> None:
+    assert document(rekindle("run", bare, "--device", "0", "--json"))["provider"] == "opencl"
+    result = rekindle("run", bare, "--device", "no such card")
+    assert result.exit_code == 6
+    assert "'no such card' fits none of the OpenCL devices" in result.stderr
+    assert rekindle("run", bare, "--device", "0", *ORT).exit_code == 2
+
+
 def test_run_files(rekindle: Run, document: Document, bare: Path, tmp_path: Path) -> None:
     image = np.abs(np.random.default_rng(3).standard_normal((2, 3, 8, 8))).astype(np.float32)
     np.save(tmp_path / "x.npy", image)

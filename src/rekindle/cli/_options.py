@@ -40,13 +40,16 @@ DeviceOption = Annotated[
 ]
 
 
-def check_provider(name: str) -> str:
-    """The name of a provider, or `auto`; UsageError with near names for anything else."""
+def check_provider(name: str, device: str | None = None) -> str:
+    """The provider to open: `auto` with a device means `opencl`, which alone has devices.
+
+    UsageError with near names for a provider that does not exist.
+    """
     from rekindle.runtime.providers import REGISTRY
 
     known = ("auto", *REGISTRY.names())
     if name in known:
-        return name
+        return "opencl" if name == "auto" and device else name
     near = difflib.get_close_matches(name.lower(), known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
     raise UsageError(f"unknown provider {name!r}", hint=hint)

@@ -43,7 +43,7 @@ def classify(
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="Labels per photo.")] = 5,
 ) -> Outcome:
     """Name what is in photos: one, many, or a folder. A bad file is reported, the rest is done."""
-    check_provider(provider)
+    provider = check_provider(provider, device)
     from rekindle.tasks.classify import find_photos, open_classifier
 
     paths = find_photos(photos)

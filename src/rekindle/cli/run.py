@@ -40,7 +40,7 @@ def run(
     device: DeviceOption = None,
 ) -> Outcome:
     """Run a model once on arrays (random ones by default) and say what came out."""
-    check_provider(provider)
+    provider = check_provider(provider, device)
     from rekindle.cli._arrays import parse_sizes, read_feeds, save_outputs
     from rekindle.runtime import open_session
 

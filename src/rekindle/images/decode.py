@@ -121,7 +121,7 @@ def _open(stream: IO[bytes], label: str) -> ImageFile.ImageFile:
         ) from problem
     raise ImageError(
         f"{label} is not a picture Rekindle reads; it begins with {prefix[:8]!r}",
-        hint=f"formats: {', '.join(FORMATS)}",
+        hint=f"export it as JPEG or PNG; formats: {', '.join(FORMATS)}",
     )
 
 
