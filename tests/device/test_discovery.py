@@ -284,3 +284,11 @@ def test_the_handle_is_no_fact() -> None:
 @pytest.mark.opencl
 def test_listing_asks_the_drivers_once() -> None:
     assert discovery.list_platforms() is discovery.list_platforms()
+
+
+@pytest.mark.opencl
+def test_the_target_of_an_avx2_build_has_eight_lanes_whatever_it_reports() -> None:
+    wheels = [d for d in list_devices() if d.has("float8_vectors")]
+    if not wheels:
+        pytest.skip("PoCL's wheel is not installed")
+    assert wheels[0].target().wavefront <= 8

@@ -90,7 +90,7 @@ class Device:
             name=self.board_name or self.name,
             family=self.family,
             compute_units=self.compute_units,
-            wavefront=self.wavefront,
+            wavefront=min(self.wavefront, 8) if self.has("float8_vectors") else self.wavefront,
             lds_bytes=self.lds_bytes,
             global_bytes=self.global_bytes,
             max_alloc_bytes=self.max_alloc_bytes,

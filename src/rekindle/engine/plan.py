@@ -17,7 +17,7 @@ from rekindle.engine import kernels
 from rekindle.engine.kernels import Context, Launch, Packed, Workspace
 from rekindle.engine.memory import Lifetime, MemoryPlan, pack
 from rekindle.graph import ops
-from rekindle.graph.ir import Graph, Node, Value
+from rekindle.graph.ir import Array, Graph, Node, Value
 from rekindle.graph.lowering import LogicalCall, Lowering, NotLowered
 
 
@@ -221,7 +221,7 @@ def raw_constant(graph: Graph, name: str) -> Packed:
     return Packed(f"raw:{name}", array.nbytes, partial(_contiguous, graph, name))
 
 
-def _contiguous(graph: Graph, name: str) -> ops.Array:
+def _contiguous(graph: Graph, name: str) -> Array:
     import numpy as np
 
     return np.ascontiguousarray(graph.initializers[name])

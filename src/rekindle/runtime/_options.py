@@ -58,7 +58,7 @@ def check(
     if threads is not None and threads < 1:
         raise UsageError(f"threads={threads} is not a positive number")
     limit = None if memory_limit is None else parse_bytes(memory_limit)
-    return Options(device, precision, strict, limit, threads)  # type: ignore[arg-type]
+    return Options(device, precision, strict, limit, threads)
 
 
 def parse_bytes(text: int | str) -> int:

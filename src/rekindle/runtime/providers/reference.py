@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rekindle.graph import onnx_io, reference
+from rekindle.graph import onnx_io
+from rekindle.graph.reference import run
 from rekindle.graph.ir import Array, Graph
 from rekindle.runtime._options import Options
 from rekindle.runtime.placement import PlacedNode, Placement
@@ -28,7 +29,7 @@ class ReferenceBackend:
         self.placement = Placement("reference", "NumPy", reason, nodes)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        return reference.run(self._graph, feeds)
+        return run(self._graph, feeds)
 
     def close(self) -> None:
         self._graph.initializers = {}
