@@ -58,8 +58,14 @@ def is_single(value: Value) -> bool:
     return math.prod(value.static_shape) == 1
 
 
-def epilogue(call: LogicalCall, first: int, lanes: int, read: Read | None = None) -> Epilogue:
-    """The epilogue of `call`, whose operands begin at input `first`, on vectors of `lanes`."""
+def epilogue(
+    call: LogicalCall, first: int, lanes: int, read: Read | None = None, position: str = "at"
+) -> Epilogue:
+    """The epilogue of `call`, whose operands begin at input `first`, on vectors of `lanes`.
+
+    `read` writes how operands are read where the output's element is at `position`; by default
+    they lie as the output does.
+    """
     extra = operands(call, first)
     expr: Expr | None = call.params.get("epilogue")
     text = "v"
@@ -70,7 +76,7 @@ def epilogue(call: LogicalCall, first: int, lanes: int, read: Read | None = None
     defines = (
         ("EPILOGUE", text),
         ("EPILOGUE_PARAMS", _params(extra)),
-        ("EPILOGUE_READ(at)", " ".join(read(i, v) for i, v in enumerate(extra, 1))),
+        (f"EPILOGUE_READ({position})", " ".join(read(i, v) for i, v in enumerate(extra, 1))),
     )
     return Epilogue(defines, extra, size(expr) if expr is not None else 0)
 

@@ -1,0 +1,61 @@
+"""`matmul` on GPUs through local memory: any sizes, both operands as they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rekindle.engine.kernels import Context, Kernel, Launch, register
+from rekindle.engine.kernels._matmul import product, takes
+from rekindle.graph.lowering import LogicalCall
+
+_SIDE = 16
+_COLUMNS = 4
+_GROUPS_PER_UNIT = 2
+
+
+def _score(call: LogicalCall, context: Context) -> float:
+    return 5.0 * (context.target.family != "cpu" and takes(call))
+
+
+def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
+    if 0 in call.output.static_shape:
+        return []
+    what = product(call)
+    end = what.epilogue(1)
+    across = -(-what.n // (_SIDE * _COLUMNS))
+    enough = _GROUPS_PER_UNIT * context.target.compute_units
+    # Tall tiles read local memory least, but a card wants two work-groups a compute unit.
+    rows = next(
+        (tm for tm in (8, 4, 2) if -(-what.m // (_SIDE * tm)) * across * what.batches >= enough),
+        1,
+    )
+    down = -(-what.m // (_SIDE * rows))
+    return [
+        Launch(
+            kernel="matmul_local",
+            entry="matmul",
+            defines=(
+                ("TM", str(rows)),
+                ("TRANSPOSE_A", str(int(what.transpose_a))),
+                ("TRANSPOSE_B", str(int(what.transpose_b))),
+                *end.defines,
+            ),
+            args=(
+                what.a,
+                what.b,
+                what.offsets,
+                *map(np.int32, (what.row_ints, what.m, what.n, what.k)),
+                *end.args,
+                call.output,
+            ),
+            global_size=(across * _SIDE, down * _SIDE, what.batches),
+            local_size=(_SIDE, _SIDE, 1),
+            flops=what.flops(end.flops),
+            bytes_moved=what.nbytes + end.nbytes,
+        )
+    ]
+
+
+register("matmul_local", Kernel(call="matmul", score=_score, launches=_launches))

@@ -1,0 +1,30 @@
+/* Few rows times a matrix on a GPU, bound by reading b once.
+
+   A work-group is 64 columns of one row; its four quarters share the terms of the sum and add up
+   in local memory. Neighbouring lanes read neighbouring floats of b; a is uniform.
+
+   `offsets` as in matmul_local. Global size: (columns up to 64 n, 4 M, batches).
+
+   TRANSPOSE_A  a is (K, M) */
+__kernel __attribute__((reqd_work_group_size(64, 4, 1))) void NAME(matmul)(
+    const __global float *restrict a, const __global float *restrict b,
+    const __global int *restrict offsets, int OFFSETS, int M, int N, int K,
+    EPILOGUE_PARAMS __global float *restrict y)
+{
+  __local float parts[4][64];
+  const int column = get_global_id(0), row = get_group_id(1), batch = get_global_id(2);
+  const int lane = get_local_id(0), quarter = get_local_id(1);
+  const __global int *table = offsets + batch * OFFSETS;
+  const int safe = min(column, N - 1), k0 = (K * quarter) / 4, k1 = (K * (quarter + 1)) / 4;
+  a += table[0] + (TRANSPOSE_A ? row : row * K);
+  b += table[1] * K * N + safe;
+  float sum = 0.0f;
+  for (int k = k0; k < k1; k++) sum += a[TRANSPOSE_A ? k * M : k] * b[k * N];
+  parts[quarter][lane] = sum;
+  barrier(CLK_LOCAL_MEM_FENCE);
+  if (quarter == 0 && column < N) {
+    float v = parts[0][lane] + parts[1][lane] + parts[2][lane] + parts[3][lane];
+    EPILOGUE_READ(row, column)
+    y[(batch * M + row) * N + column] = EPILOGUE;
+  }
+}
