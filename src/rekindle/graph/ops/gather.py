@@ -51,7 +51,8 @@ def _elements(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     x, indices = required(node, inputs, 0), required(node, inputs, 1)
     axis = normalize_axis(node, integer(node, "axis", 0), x.ndim)
     whole = np.where(indices < 0, indices + x.shape[axis], indices)
-    return (np.take_along_axis(x, whole.astype(np.int64), axis=axis),)
+    covered = tuple(slice(None if i == axis else n) for i, n in enumerate(indices.shape))
+    return (np.take_along_axis(x[covered], whole.astype(np.int64), axis=axis),)
 
 
 def _nd_infer(node: Node, inputs: Sequence[Operand | None]) -> tuple[TensorType, ...]:

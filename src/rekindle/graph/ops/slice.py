@@ -34,8 +34,16 @@ class _Cut:
     step: int
 
     def resolve(self, size: int) -> range:
-        """The positions taken, by the rules of Python's slices (which are ONNX's)."""
-        return range(*slice(self.start, self.end, self.step).indices(size))
+        """The positions taken.
+
+        Bounds are clamped as ONNX says: unlike Python's, a start before the first position
+        means the first one when stepping backwards, too.
+        """
+        start = self.start + size if self.start < 0 else self.start
+        end = self.end + size if self.end < 0 else self.end
+        if self.step > 0:
+            return range(min(max(start, 0), size), min(max(end, 0), size), self.step)
+        return range(min(max(start, 0), size - 1), min(max(end, -1), size - 1), self.step)
 
     def keeps_all(self) -> bool:
         return self.start == 0 and self.end >= _FAR and self.step == 1
