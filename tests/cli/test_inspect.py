@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,9 +93,24 @@ def test_a_model_that_cannot_run_can_still_be_looked_at(
     assert "Rekindle does not know: com.example::Wobble" in page.stdout
 
 
+def test_the_html_page_needs_nothing_else(
+    rekindle: Run, document: Document, bare: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    told = document(rekindle("inspect", bare, "--target", "rx580", "--html", page, "--json"))
+    assert told["html"] == str(page)
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>")
+    for word in ("bare.onnx on Radeon RX 580", "onnx, opset 13", "planned for", "<svg", "Conv"):
+        assert word in text
+    outside = re.findall(r'(?:src|href)\s*=\s*"(?!#)([^"]*)"|url\((?!#)', text)
+    assert outside == []
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
+        (["--html", "absent/page.html", "--target", "rx580"], 2, "cannot be written: No such"),
         (["--target", "rx9999"], 8, "unknown architecture 'rx9999'"),
         (["--shape", "M=2"], 2, "no dynamic dimension M (it has N)"),
     ],

@@ -12,6 +12,7 @@ from rekindle import hub
 from rekindle._errors import RekindleError, UsageError
 from rekindle._types import Target, TensorSpec
 from rekindle.cli._arrays import parse_sizes
+from rekindle.cli._page import amount, memory
 from rekindle.device import select_device
 from rekindle.device.architectures import target_from
 from rekindle.engine.plan import HostStep, Plan
@@ -19,6 +20,7 @@ from rekindle.graph import onnx_io, ops, passes
 from rekindle.graph.cost import node_costs, parameter_count
 from rekindle.graph.infer import bind
 from rekindle.graph.ir import Graph
+from rekindle.graph.render import page
 from rekindle.runtime.framework import detect
 from rekindle.runtime.providers.opencl import plan_for
 
@@ -68,8 +70,8 @@ def _concrete(specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> dict[str
     }
 
 
-def examine(question: Question) -> dict[str, Any]:
-    """The whole document. What cannot be found out is None, with the reason beside it."""
+def examine(question: Question) -> tuple[dict[str, Any], Plan | None]:
+    """The whole document and the plan. What cannot be found out is None, the reason beside it."""
     graph = question.graph
     counts = Counter(node.qualified for node in graph.nodes)
     unsupported = sorted(
@@ -79,11 +81,11 @@ def examine(question: Question) -> dict[str, Any]:
     unknown = f"operators that are not known: {', '.join(unsupported)}"
     plan, plan_problem = (None, unknown) if unsupported else _plan(question)
     total = None if flops is None else sum(flops.values())
-    operators = [
+    operators: list[dict[str, Any]] = [
         {"operator": name, "count": count, "flops": None if flops is None else flops[name]}
         for name, count in counts.items()
     ]
-    return {
+    document = {
         "path": question.path,
         "framework": question.framework,
         "opset": graph.opset(""),
@@ -97,9 +99,45 @@ def examine(question: Question) -> dict[str, Any]:
         "flops": total,
         "moved_bytes": moved_bytes,
         "problem": problem,
-        "plan": plan,
+        "plan": _plan_facts(plan) if plan else None,
         "plan_problem": plan_problem,
     }
+    return document, plan
+
+
+def html_page(question: Question, document: Mapping[str, Any], plan: Plan | None) -> str:
+    """One self-contained page: the graph as it would run, or as it is where there is no plan."""
+    facts = {
+        "file": f"{question.path.name}, {amount(document['file_bytes'], 'B')}",
+        "format": f"{document['framework']}, opset {document['opset']}",
+        "arithmetic": amount(document["flops"], "FLOP"),
+    }
+    if plan is None:
+        return page(question.graph, title=question.path.name, facts=facts)
+    host = {s.node.outputs[0]: s.reason for s in plan.steps if isinstance(s, HostStep)}
+    notes = {
+        s.node.outputs[0]: "kernels: " + ", ".join(s.algorithms)
+        for s in plan.steps
+        if not isinstance(s, HostStep) and s.algorithms
+    }
+    facts |= {
+        "planned for": plan.target.name,
+        "device memory": memory(plan.device_bytes),
+        "on the device": f"{len(plan.steps) - len(host)} of {len(plan.steps)} steps",
+    }
+    notes |= {name: f"on the host: {reason}" for name, reason in host.items()}
+    title = f"{question.path.name} on {plan.target.name}"
+    return page(plan.graph, title=title, facts=facts, notes=notes, host=host)
+
+
+def save_page(path: Path, text: str) -> None:
+    """Write the page; UsageError where that cannot be done."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror}", hint="choose another --html"
+        ) from None
 
 
 def _spec(spec: TensorSpec) -> dict[str, Any]:
@@ -118,24 +156,26 @@ def _costs(question: Question) -> tuple[Counter[str] | None, int | None, str | N
     return flops, sum(c.bytes_read + c.bytes_written for c in costs), None
 
 
-def _plan(question: Question) -> tuple[dict[str, Any] | None, str | None]:
+def _plan(question: Question) -> tuple[Plan | None, str | None]:
+    """The plan; None and the reason where nobody asked for a device and there is none."""
     try:
         target = question.target()
         portable = passes.run(question.graph, passes.PORTABLE)
-        plan = plan_for(portable, target, question.shapes)
-    except UsageError:
-        raise
+        return plan_for(portable, target, question.shapes), None
     except RekindleError as error:
         if question.card or question.device:
             raise
         return None, error.message
+
+
+def _plan_facts(plan: Plan) -> dict[str, Any]:
     return {
-        "target": target.name,
+        "target": plan.target.name,
         "device_bytes": plan.device_bytes,
         "weight_bytes": plan.constant_bytes,
         "activation_bytes": plan.memory.arena_bytes,
         "steps": _steps(plan),
-    }, None
+    }
 
 
 def _steps(plan: Plan) -> list[dict[str, Any]]:

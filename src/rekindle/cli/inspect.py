@@ -30,11 +30,13 @@ def inspect(
     ] = None,
 ) -> Outcome:
     """Summarise a model: inputs, operators, FLOPs, bytes, and what would run where on OpenCL."""
-    from rekindle.cli._anatomy import Question, examine
+    from rekindle.cli._anatomy import Question, examine, html_page, save_page
 
     with working(f"reading {model}"):
         question = Question.ask(model, shape or [], device, target)
-        document = examine(question)
+        document, plan = examine(question)
+    if html:
+        save_page(html, html_page(question, document, plan))
     document["html"] = html
 
     def draw(page: Page) -> None:
