@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rekindle import _config, _log
 from rekindle.device.capability import Device, Kind, Platform
 from rekindle.device.matching import match
+from rekindle.device.pocl_wheel import name_processor
 from rekindle.device.quirks import quirks_of
 
 _GPU, _CPU = 1 << 2, 1 << 1  # CL_DEVICE_TYPE_*
@@ -120,6 +122,10 @@ def _device(index: int, handle: Any, platform: tuple[str, str, str]) -> Device:
         device=f"{device_name} {board} {chip}",
         driver=handle.driver_version,
     )
+    compiled_for = name_processor(_optional(handle, "int_ptr"), version, Path("/proc/cpuinfo"))
+    if compiled_for == "skylake-avx512":
+        # Named by us, the wheel compiles for AVX-512 and does have the lanes it reports.
+        quirks = tuple(q for q in quirks if "float8_vectors" not in q.effects)
     lds_limit = any("lds_32k" in quirk.effects for quirk in quirks)
     return Device(
         index=index,
