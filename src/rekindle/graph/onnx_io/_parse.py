@@ -85,6 +85,11 @@ def opsets(model: ModelProto) -> dict[str, int]:
     found: dict[str, int] = {}
     for entry in model.opset_import:
         domain = plain_domain(text(entry.domain, "an operator domain"))
+        if not 0 < entry.version < 2**31:
+            raise ModelError(
+                f"the model imports operator domain {domain or 'ai.onnx'!r} in the impossible "
+                f"version {entry.version}"
+            )
         if found.setdefault(domain, entry.version) != entry.version:
             raise ModelError(
                 f"the model imports operator domain {domain or 'ai.onnx'!r} in versions "

@@ -36,7 +36,8 @@ def run(graph: Graph, target: Target | None) -> Graph:
         source = next((n for n in node.inputs if n in foldable), None)
         merged = None
         if source is not None and uses.sole_reader(source) is node:
-            merged = _merge(result, result.nodes[foldable[source]], node, source)
+            with np.errstate(all="ignore"):
+                merged = _merge(result, result.nodes[foldable[source]], node, source)
         if merged is not None and source is not None:
             result.nodes[foldable[source]] = merged
             foldable[merged.outputs[0]] = foldable[source]
@@ -63,8 +64,8 @@ def _merge(graph: Graph, product: Node, node: Node, source: str) -> Node | None:
     along[axis] = channels
     scaled = weights.astype(np.float64) * affine.factor.reshape(along)
     arrays = [
-        _rounded(scaled, like=weights),
-        _rounded(bias * affine.factor + affine.offset, like=weights),
+        scaled.astype(weights.dtype),
+        (bias * affine.factor + affine.offset).astype(weights.dtype),
     ]
     if not all(np.isfinite(a.astype(np.float64)).all() for a in arrays):
         return None  # float16 overflowed, or the arithmetic makes NaN on purpose
@@ -78,11 +79,6 @@ def _merge(graph: Graph, product: Node, node: Node, source: str) -> Node | None:
     return replace(
         product, inputs=(product.inputs[0], *names), outputs=(node.outputs[0],), attrs=attrs
     )
-
-
-def _rounded(values: Array, like: Array) -> Array:
-    with np.errstate(over="ignore"):
-        return values.astype(like.dtype)
 
 
 def _bias(graph: Graph, product: Node, channels: int) -> Array | None:
@@ -101,7 +97,7 @@ def _bias(graph: Graph, product: Node, channels: int) -> Array | None:
 def _affine(graph: Graph, node: Node, source: str, rank: int, channels: int) -> _Affine | None:
     """A node as a factor and an offset per channel of its input `source`."""
     if is_default(node, "BatchNormalization"):
-        return _batch_norm(graph, node, source)
+        return _batch_norm(graph, node, source, channels)
     make = _ARITHMETIC.get(node.op_type)
     if node.domain or make is None or len(node.inputs) != 2:
         return None
@@ -111,15 +107,14 @@ def _affine(graph: Graph, node: Node, source: str, rank: int, channels: int) -> 
     return None if other is None else make(other, first)
 
 
-def _batch_norm(graph: Graph, node: Node, source: str) -> _Affine | None:
+def _batch_norm(graph: Graph, node: Node, source: str, channels: int) -> _Affine | None:
     if node.attr("training_mode", 0) or not node.attr("spatial", 1) or any(node.outputs[1:]):
         return None
     constants = [constant_input(graph, node, i) for i in range(1, 5)]
-    if node.inputs[0] != source or any(c is None for c in constants):
+    if node.inputs[0] != source or any(c is None or c.shape != (channels,) for c in constants):
         return None
     scale, bias, mean, variance = (c.astype(np.float64) for c in constants if c is not None)
-    with np.errstate(all="ignore"):
-        factor = scale / np.sqrt(variance + float(node.attr("epsilon", 1e-5)))
+    factor = scale / np.sqrt(variance + float(node.attr("epsilon", 1e-5)))
     return _Affine(factor, bias - mean * factor)
 
 
