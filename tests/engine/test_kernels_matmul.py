@@ -76,7 +76,7 @@ SIZES = [
 KERNELS = [
     pytest.param("matmul_tiled", CPU8, id="tiled 8"),
     pytest.param("matmul_tiled", CPU16, id="tiled 16"),
-    pytest.param("matmul_local", GCN, id="local"),
+    pytest.param("matmul_local", replace(GCN, compute_units=36), id="local"),
 ]
 
 
@@ -85,6 +85,15 @@ KERNELS = [
 def test_sizes(a: Sequence[int], b: Sequence[int], kernel: str, target: Target) -> None:
     for constant in (True, False):
         check(*make(kernel, a, b, constant=constant, target=target))
+
+
+@pytest.mark.parametrize(("units", "rows"), [(8, "2"), (4, "4"), (2, "8")])
+def test_tiles_are_taller_where_fewer_suffice(units: int, rows: str) -> None:
+    target = replace(GCN, compute_units=units)
+    case, expected = make("matmul_local", (2, 127, 21), (2, 21, 65), target=target)
+    launch = REGISTRY.get("matmul_local").launches(case.call, Context(target, {}.get))[0]
+    assert dict(launch.defines)["TM"] == rows
+    check(case, expected)
 
 
 TRANSPOSED = [((13, 29), (13, 37), True, False), ((29, 13), (37, 13), False, True),
