@@ -219,6 +219,28 @@ def test_run_with_bad_input(
     assert not list(Path().glob("**/*partial*"))
 
 
+def test_sizes_that_the_model_leaves_open(
+    rekindle: Run, document: Document, bare: Path, tmp_path: Path
+) -> None:
+    import onnx
+
+    loose = onnx.load(bare)
+    for axis, name in ((2, "H"), (3, "W")):
+        loose.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    path = tmp_path / "loose.onnx"
+    onnx.save(loose, path)
+    for command in ("run", "bench"):
+        result = rekindle(command, path, *ORT)
+        assert result.exit_code == 2
+        assert "leaves the size of H, W open" in result.stderr
+        assert "--shape H=SIZE --shape W=SIZE" in result.stderr
+    sizes = ("--shape", "H=5", "--shape", "W=7")
+    found = document(rekindle("run", path, *ORT, *sizes, "--shape", "N=2", "--json"))
+    assert found["inputs"][0]["shape"] == [2, 3, 5, 7]
+    report = document(rekindle("bench", path, *ORT, *sizes, "--batch", 3, "--repeats", 1, "--json"))
+    assert report["shapes"] == {"image": [3, 3, 5, 7]}
+
+
 def test_bench(rekindle: Run, document: Document, bare: Path) -> None:
     args = ("bench", bare, "-p", "onnxruntime,reference", "--repeats", 3, "--warmup", 0)
     found = document(rekindle(*args, "--batch", 2, "--json"))

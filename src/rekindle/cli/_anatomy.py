@@ -11,7 +11,7 @@ from typing import Any
 from rekindle import hub
 from rekindle._errors import RekindleError, UsageError
 from rekindle._types import Target, TensorSpec
-from rekindle.cli._arrays import parse_sizes
+from rekindle.cli._arrays import check_sizes, parse_sizes
 from rekindle.cli._page import amount, memory
 from rekindle.device import select_device
 from rekindle.device.architectures import target_from
@@ -59,12 +59,7 @@ class Question:
 
 def _concrete(specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
     """Input shapes with dynamic dimensions as given, else 1."""
-    known = {dim for spec in specs for dim in spec.shape if isinstance(dim, str)}
-    if unknown := sizes.keys() - known:
-        raise UsageError(
-            f"the model has no dynamic dimension {', '.join(sorted(unknown))}",
-            hint=f"it has {', '.join(sorted(known)) or 'none'}",
-        )
+    check_sizes(specs, sizes, all_needed=False)
     return {
         s.name: tuple(d if isinstance(d, int) else sizes.get(d, 1) for d in s.shape) for s in specs
     }
@@ -149,7 +144,7 @@ def _costs(question: Question) -> tuple[Counter[str] | None, int | None, str | N
     try:
         costs = node_costs(bind(question.graph, question.shapes))
     except RekindleError as error:
-        return None, None, error.message
+        return None, None, f"{error.message}{_advice(question)}"
     flops: Counter[str] = Counter()
     for cost in costs:
         flops[cost.node.qualified] += cost.flops
@@ -165,7 +160,16 @@ def _plan(question: Question) -> tuple[Plan | None, str | None]:
     except RekindleError as error:
         if question.card or question.device:
             raise
-        return None, error.message
+        return None, f"{error.message}{_advice(question)}"
+
+
+def _advice(question: Question) -> str:
+    """What to say where sizes that nobody gave, and that were taken as 1, may be the reason."""
+    specs = question.graph.input_specs()
+    named = [dim for spec in specs for dim in spec.shape[1:] if isinstance(dim, str)]
+    if not named:
+        return ""
+    return " (give sizes: " + " ".join(f"--shape {dim}=SIZE" for dim in named) + ")"
 
 
 def _plan_facts(plan: Plan) -> dict[str, Any]:

@@ -32,6 +32,24 @@ def parse_sizes(texts: Sequence[str]) -> dict[str, int]:
     return sizes
 
 
+def check_sizes(specs: Sequence[TensorSpec], sizes: Mapping[str, int], *, all_needed: bool) -> None:
+    """UsageError for a size that no dynamic dimension has the name of; with `all_needed` also for
+    a dimension without a size, unless it is an input's first: that is the batch, and is 1.
+    """
+    named = {dim for spec in specs for dim in spec.shape if isinstance(dim, str)}
+    if unknown := sorted(sizes.keys() - named):
+        raise UsageError(
+            f"the model has no dynamic dimension {', '.join(unknown)}",
+            hint=f"it has {', '.join(sorted(named)) or 'none'}",
+        )
+    batch = {spec.shape[0] for spec in specs if spec.shape}
+    if all_needed and (open_ := sorted(named - batch - sizes.keys())):
+        raise UsageError(
+            f"the model leaves the size of {', '.join(open_)} open: {'; '.join(map(str, specs))}",
+            hint="say it: " + " ".join(f"--shape {dim}=SIZE" for dim in open_),
+        )
+
+
 def read_feeds(
     session: Session, given: Sequence[str], sizes: Mapping[str, int]
 ) -> dict[str, Array]:
@@ -51,8 +69,12 @@ def read_feeds(
             wanted |= {n: RANDOM for n in names if n not in wanted}
         else:
             wanted[name or _only(names, path)] = path
+    check_sizes(session.inputs, sizes, all_needed=False)
     any_random = any(isinstance(v, str) and v == RANDOM for v in wanted.values())
-    drawn = random_feeds(session, sizes) if any_random or sizes else {}
+    drawn = {}
+    if any_random:
+        check_sizes(session.inputs, sizes, all_needed=True)
+        drawn = random_feeds(session, sizes)
     if missing := [spec for spec in session.inputs if spec.name not in wanted]:
         raise InputError(
             f"no --input for {'; '.join(map(str, missing))}",

@@ -35,9 +35,7 @@ def bench(
     from rekindle.cli._arrays import parse_sizes
     from rekindle.runtime.benchmark import benchmark
 
-    sizes = parse_sizes(shape or [])
-    if batch:
-        sizes |= _batch_dimension(model, providers[0], batch)
+    sizes = _sizes(model, providers[0], parse_sizes(shape or []), batch)
     with working(f"measuring {model}"):
         report = benchmark(model, providers, sizes=sizes, warmup=warmup, repeats=repeats)
 
@@ -54,20 +52,22 @@ def _providers(text: str) -> list[str]:
     return [check_provider(name) for name in names]
 
 
-def _batch_dimension(model: str, provider: str, batch: int) -> dict[str, int]:
-    """The name of the first dimension, which must be dynamic, with the size asked for."""
+def _sizes(model: str, provider: str, sizes: dict[str, int], batch: int | None) -> dict[str, int]:
+    """Sizes of all dynamic dimensions; the first of each input is the batch (1 if not given)."""
+    from rekindle.cli._arrays import check_sizes
     from rekindle.runtime import open_session
 
     with open_session(model, provider=provider) as session:
-        firsts = {spec.shape[0] for spec in session.inputs if spec.shape}
-        named = {dim: batch for dim in firsts if isinstance(dim, str)}
-        if firsts and not named and firsts != {batch}:
-            raise UsageError(
-                f"--batch {batch}: the model's batch is fixed: "
-                f"{', '.join(map(str, session.inputs))}",
-                hint="leave --batch out, or export the model with a dynamic first dimension",
-            )
-    return named
+        specs = session.inputs
+    firsts = {spec.shape[0] for spec in specs if spec.shape}
+    if batch and any(isinstance(dim, int) and dim != batch for dim in firsts):
+        raise UsageError(
+            f"--batch {batch}: the model's batch is fixed: {', '.join(map(str, specs))}",
+            hint="leave --batch out, or export the model with a dynamic first dimension",
+        )
+    named = {dim: batch for dim in firsts if isinstance(dim, str)} if batch else {}
+    check_sizes(specs, sizes | named, all_needed=True)
+    return sizes | named
 
 
 def _draw(page: Page, report: BenchmarkReport) -> None:
