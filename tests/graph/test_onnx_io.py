@@ -22,7 +22,7 @@ from rekindle._errors import (
 )
 from rekindle._types import DType, TensorSpec
 from rekindle.graph.ir import OWN_DOMAIN, Node
-from rekindle.graph.onnx_io import load, load_bytes, save
+from rekindle.graph.onnx_io import _complete, load, load_bytes, save
 
 RELU = "(float[N,3] x) => (float[N,3] y) { y = Relu(x) }"
 
@@ -98,6 +98,18 @@ def test_onnx_follows_symbols_where_our_operators_cannot() -> None:
         zero=np.array(0), axes=np.array([0]), minus=np.array([12]),
     )  # fmt: skip
     assert graph.values["y"].shape == ("N", 12)
+
+
+def test_without_onnxs_own_inference_only_names_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object, **options: object) -> None:
+        raise RuntimeError("shape inference failed")
+
+    body = "(float[N] x) => (int64[1,k] y) { a = NonZero(x)  y = Identity(a) }"
+    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", fails)
+    assert graph_of(body).values["a"].shape == (1, "a.1")
+    monkeypatch.undo()
+    monkeypatch.setattr(_complete, "_MAX_BYTES", 1)
+    assert graph_of(body).values["a"].shape == (1, "a.1")
 
 
 ELEMENTS = [

@@ -32,8 +32,7 @@ PORTABLE = (
 """On load: shapes may be symbolic, and only plain ONNX operators are written."""
 
 DEVICE = (
-    "constant_folding",  # concrete shapes make shape arithmetic constant
-    "identity_elimination",
+    "identity_elimination",  # more of them show once shapes are concrete (`bind` has folded)
     "dead_nodes",  # a value's readers are now all real: fusion counts them
     "pad_conv",
     "conv_batch_norm",

@@ -63,7 +63,8 @@ def elementwise(graph: Graph, node: Node) -> Elementwise | None:
     if expr is None or len(node.outputs) != 1 or not graph.values[node.outputs[0]].is_static:
         return None
     names = tuple(dict.fromkeys(node.inputs[i] for i in arguments(expr)))
-    if not names or not all(graph.values[n].is_static for n in names):
+    values = [graph.values[n] for n in names]
+    if not values or not all(v.is_static and v.dtype is not DType.STRING for v in values):
         return None
     over = Elementwise(substitute(expr, lambda i: Arg(names.index(node.inputs[i]))), names)
     constants = _constants(graph, node, names)

@@ -57,12 +57,9 @@ def _same_dtype(graph: Graph, node: Node) -> bool:
 
 
 def _same_shape(graph: Graph, node: Node) -> bool:
-    """Equal shapes; with one dynamic dimension at most, which equal sizes then determine."""
-    before = graph.values[node.inputs[0]].shape
-    after = graph.values[node.outputs[0]].shape
-    if before is None or before != after:
-        return False
-    return sum(isinstance(d, str) for d in before) <= 1
+    """Equal shapes, in figures: a file may call two different dimensions by one name."""
+    before, after = graph.values[node.inputs[0]], graph.values[node.outputs[0]]
+    return before.is_static and before.shape == after.shape
 
 
 def _same_order(graph: Graph, node: Node) -> bool:
