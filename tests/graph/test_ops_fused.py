@@ -181,6 +181,30 @@ def test_half_precision_is_rounded_once() -> None:
     assert got == np.float16(4096 * float(np.float16(0.1)))
 
 
+NORMALIZATIONS = {
+    "LayerNormalization<axis=1>(x, s, b)": (8, 6, 5),
+    "InstanceNormalization(x, s, b)": (8,),
+    "GroupNormalization<num_groups=2>(x, s, b)": (8,),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "double"])
+@pytest.mark.parametrize("formula", NORMALIZATIONS)
+def test_normalizations_of_other_precisions(formula: str, dtype: str) -> None:
+    """Half precision is computed in float32, double in double."""
+    numpy = np.dtype(dtype).name
+    shape = NORMALIZATIONS[formula]
+    weights = {n: normal(*shape, seed=i, dtype=numpy) for i, n in enumerate("sb", 1)}
+    text = f"({dtype}[2,8,6,5] x) => ({dtype}[2,8,6,5] y) {{ y = {formula} }}"
+    graph = graph_of(text, opset=21, **weights)
+    x = (normal(2, 8, 6, 5) * 10 + 40).astype(numpy)
+    expected = reference.run(graph, {"x": x})["y"]
+    lowered = run_node(graph, graph.nodes[0], {"x": x})["y"]
+    assert lowered.dtype == expected.dtype == np.dtype(numpy)
+    close = 1e-3 if numpy == "float16" else 1e-12
+    np.testing.assert_allclose(lowered, expected, rtol=close, atol=close)
+
+
 # --- expressions that a plain table of functions gets wrong -------------------------------------
 
 

@@ -167,6 +167,9 @@ def test_unknown_ranks_and_symbols_never_crash(operator: str) -> None:
         ("Squeeze", [(2, 3), ints(0)], {}, "is not 1"),
         ("Unsqueeze", [(2, 3), ints(0, 0)], {}, "twice"),
         ("Split", [(5,), ints(1, 1, 1)], {}, "the axis has 5"),
+        ("Split", [(5,)], {"num_outputs": 10**12}, "1000000000000 equal parts"),
+        ("Reshape", [(5,), (10**12,)], {}, "rank 1000000000000"),
+        ("Reshape", [(5,), np.ones(10**5, np.int64)], {}, "whole numbers"),
         ("Slice", [(5,), ints(0), ints(1), ints(0), ints(0)], {}, "do not describe a slice"),
         ("Slice", [(5,), ints(0), ints(1), ints(1)], {}, "out of range"),
         ("Pad", [(5,), ints(0, 1, 2)], {}, "do not give a begin and an end"),
@@ -208,3 +211,18 @@ def test_attributes_of_the_wrong_kind_never_crash(operator: str) -> None:
             node = Node(operator, ("x", "w", "b"), ("y",), dict.fromkeys(keys, wrong))
             found = types_or_refusal(version, node, [Operand(F, s) for s in shapes])
             assert str(node) in found if isinstance(found, str) else found
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:Degrees of freedom")
+@pytest.mark.parametrize("operator", ops.REGISTRY.names())
+def test_arrays_that_do_not_fit_never_crash(operator: str) -> None:
+    given = [np.ones(s, d) for s in ((2, 3), (3, 2, 2), (0,), ()) for d in ("f4", "i8", "?", "U3")]
+    for version in ops.REGISTRY.get(operator):
+        for first in given:
+            for second in given:
+                node = Node(operator, ("a", "b", "c"), ("y",))
+                try:
+                    outputs = ops.compute(version, node, [first, second, first])
+                except ModelError as error:
+                    outputs = (np.array(str(error)),)
+                assert all(isinstance(o, np.ndarray) for o in outputs)

@@ -134,10 +134,16 @@ def count_flops(
 ) -> int:
     """Floating point operations of a node whose shapes are all known."""
     if operator.flops is not None:
-        return operator.flops(node, operands, types)
+        with _blame(node):
+            return operator.flops(node, operands, types)
     expr = express(operator, node)
-    shape = types[0].shape or ()
-    return size(expr) * math.prod(d for d in shape if isinstance(d, int)) if expr else 0
+    if expr is None:
+        return 0
+    return size(expr) * math.prod(d for d in types[0].shape or () if isinstance(d, int))
+
+
+_MAX_ELEMENTS = 2**31
+"""Kernels index with 32-bit integers."""
 
 
 def lower(operator: Operator, lowering: Lowering) -> None:
@@ -149,6 +155,8 @@ def lower(operator: Operator, lowering: Lowering) -> None:
             raise NotLowered(f"the shape of {value.name!r} depends on the data")
         if 0 in value.static_shape:
             raise NotLowered(f"{value.name!r} is empty")
+        if math.prod(value.static_shape) >= _MAX_ELEMENTS:
+            raise NotLowered(f"{value.name!r} has 2**31 elements or more")
         if value.dtype is DType.STRING:
             raise NotLowered(f"{value.name!r} holds strings")
     if operator.lower is not None:

@@ -14,6 +14,12 @@ from rekindle.graph.ops import Operand, TensorType
 
 T = TypeVar("T")
 
+_MAX_RANK = 64
+"""NumPy's own limit."""
+
+_MAX_LIST = 4096
+"""No list of axes, sizes or bounds is longer; a larger tensor there is a malformed model."""
+
 
 def same_type(node: Node, inputs: Sequence[Operand | None]) -> tuple[TensorType, ...]:
     """The output has the first input's dtype and shape."""
@@ -98,6 +104,9 @@ def unknown_dim(node: Node, axis: int, output: int = 0) -> str:
 
 
 def unknown_shape(node: Node, rank: int, output: int = 0) -> Shape:
+    """A shape of which only the rank is known; ModelError for a rank that NumPy cannot have."""
+    if rank > _MAX_RANK:
+        raise ModelError(f"node {node}: a tensor of rank {rank}; at most {_MAX_RANK} is supported")
     return tuple(unknown_dim(node, axis, output) for axis in range(rank))
 
 
@@ -132,7 +141,7 @@ def whole_numbers(node: Node, constant: Array | None) -> tuple[int, ...] | None:
     """A constant 1-D (or 0-D) integer input as plain numbers; None where it is not known."""
     if constant is None:
         return None
-    if constant.ndim > 1 or constant.dtype.kind not in "iu":
+    if constant.ndim > 1 or constant.dtype.kind not in "iu" or constant.size > _MAX_LIST:
         raise ModelError(
             f"node {node}: expected a list of whole numbers, got {constant.dtype} of shape "
             f"{list(constant.shape)}"

@@ -1,8 +1,8 @@
 """Pad: constant, reflect, edge and wrap; negative padding crops.
 
 `pads` and `value` are attributes until opset 10, inputs since 11; axes came in 18, wrap in 19.
-Every mode but constant maps each output position to an input position, axis by axis; runs of
-positions with one step are strided copies.
+A lowering maps each output position to an input position, axis by axis; runs of positions with
+one step are strided copies.
 """
 
 from __future__ import annotations

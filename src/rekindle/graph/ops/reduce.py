@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,12 @@ def _sum(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
     return np.asarray(x.sum(axis=axes, keepdims=keepdims, dtype=x.dtype))
 
 
+def _mean(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+    """NaN over nothing; integers are rounded towards zero by the caller."""
+    count = math.prod(x.shape[axis] for axis in axes)
+    return np.asarray(x.sum(axis=axes, keepdims=keepdims) / np.float64(count))
+
+
 def _log_sum_exp(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
     peak = x.max(axis=axes, keepdims=True, initial=-np.inf)
     peak = np.where(np.isfinite(peak), peak, 0)
@@ -73,7 +80,7 @@ _KINDS = {
     "ReduceLogSum": _Kind(lambda x, a, k: np.log(_sum(x, a, k)), "sum", after=call("log", Arg(0))),
     "ReduceLogSumExp": _Kind(_log_sum_exp, "sum"),
     "ReduceMax": _Kind(_extreme(np.max), "max"),
-    "ReduceMean": _Kind(lambda x, a, k: np.asarray(x.mean(axis=a, keepdims=k)), "mean"),
+    "ReduceMean": _Kind(_mean, "mean"),
     "ReduceMin": _Kind(_extreme(np.min), "min"),
     "ReduceProd": _Kind(
         lambda x, a, k: np.asarray(x.prod(axis=a, keepdims=k, dtype=x.dtype)), "prod"

@@ -37,25 +37,21 @@ _COORDINATES = (
 )  # fmt: skip
 _NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
-Read = Callable[[Node, Sequence[Array | None]], "tuple[Array | None, Array | None, Array | None]"]
-"""roi, scales, sizes of a node, from its constant inputs (or attributes)."""
+Given = tuple[Array | None, Array | None, Array | None]
+"""The region, the scales and the sizes of a node."""
+
+Read = Callable[[Node, Sequence[Array | None]], Given]
 
 
-def _attribute_scales(
-    node: Node, inputs: Sequence[Array | None]
-) -> tuple[Array | None, Array | None, Array | None]:
+def _attribute_scales(node: Node, inputs: Sequence[Array | None]) -> Given:
     return None, np.asarray(node.attr("scales", ()), np.float64), None
 
 
-def _input_scales(
-    node: Node, inputs: Sequence[Array | None]
-) -> tuple[Array | None, Array | None, Array | None]:
+def _input_scales(node: Node, inputs: Sequence[Array | None]) -> Given:
     return None, optional(inputs, 1), None
 
 
-def _all_inputs(
-    node: Node, inputs: Sequence[Array | None]
-) -> tuple[Array | None, Array | None, Array | None]:
+def _all_inputs(node: Node, inputs: Sequence[Array | None]) -> Given:
     """Opset 11 has empty tensors for what is absent, later opsets empty names."""
     given = [optional(inputs, i) for i in (1, 2, 3)]
     roi, scales, sizes = (a if a is not None and a.size else None for a in given)
@@ -77,11 +73,7 @@ def _filter(node: Node, *, simple: bool) -> Filter:
     )
 
 
-def _axes(
-    node: Node,
-    shape: Sequence[int],
-    given: tuple[Array | None, Array | None, Array | None],
-) -> list[Axis]:
+def _axes(node: Node, shape: Sequence[int], given: Given) -> list[Axis]:
     """One Axis for each axis of a static shape; ModelError where the inputs do not fit."""
     roi, scales, sizes = given
     rank = len(shape)
@@ -129,9 +121,7 @@ def _fitted(
     return {axis: (math.floor(scale * shape[axis] + 0.5), scale) for axis in wanted}
 
 
-def _symbolic_shape(
-    node: Node, shape: Shape, given: tuple[Array | None, Array | None, Array | None]
-) -> Shape:
+def _symbolic_shape(node: Node, shape: Shape, given: Given) -> Shape:
     """Static axes as they come out; a symbolic one stays where its scale is 1."""
     roi, scales, sizes = given
     plain = "keep_aspect_ratio_policy" not in node.attrs and roi is None
@@ -150,7 +140,7 @@ def _symbolic_shape(
 def _resample(node: Node, x: Array, axes: Sequence[Axis], how: Filter) -> Array:
     y, outside = wide(x), np.zeros((1,) * x.ndim, bool)
     for i, axis in enumerate(axes):
-        if axis == Axis(axis.size, axis.size, 1.0, axis.roi) and axis.roi == (0.0, 1.0):
+        if axis == Axis(axis.size, axis.size, 1.0):
             continue
         y = np.moveaxis(np.tensordot(weights(axis, how), y, axes=(1, i)), 0, i)
         if how.coordinates == "tf_crop_and_resize":

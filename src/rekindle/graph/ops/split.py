@@ -28,10 +28,13 @@ def _sizes(node: Node, total: int, given: Array | None) -> tuple[int, ...]:
     sizes = whole_numbers(node, given) or integers(node, "split")
     if sizes is None:
         parts = integer(node, "num_outputs", count)
-        each = -(-total // max(parts, 1))
-        if "num_outputs" not in node.attrs and total % count:
-            raise ModelError(f"node {node}: {total} positions do not split evenly into {count}")
-        sizes = tuple(max(min(each, total - each * i), 0) for i in range(parts))
+        if parts != count or ("num_outputs" not in node.attrs and total % count):
+            raise ModelError(
+                f"node {node}: {total} positions do not split into {parts} equal parts for "
+                f"{count} outputs"
+            )
+        each = -(-total // count)
+        sizes = tuple(max(min(each, total - each * i), 0) for i in range(count))
     if len(sizes) != count or sum(sizes) != total or min(sizes) < 0:
         raise ModelError(
             f"node {node}: split sizes {list(sizes)} for {count} outputs, the axis has {total}"
