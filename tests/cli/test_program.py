@@ -136,6 +136,19 @@ def test_a_traceback_only_when_debugging(monkeypatch: pytest.MonkeyPatch, rekind
     assert result.stderr.endswith("(take a smaller one)\n")
 
 
+def test_variables_that_make_no_sense(
+    monkeypatch: pytest.MonkeyPatch, rekindle: Run, model: Path, photos: Path
+) -> None:
+    monkeypatch.setenv("REKINDLE_MAX_PIXELS", "many")
+    result = rekindle("classify", photos, "-m", model, "-p", "onnxruntime")
+    assert result.exit_code == 2
+    assert "REKINDLE_MAX_PIXELS='many' is not a whole number" in result.stderr
+    monkeypatch.setenv("REKINDLE_DEBUG", "x")
+    result = rekindle("devices")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: REKINDLE_DEBUG='x' is not a whole number")
+
+
 def test_our_own_bugs_say_so(monkeypatch: pytest.MonkeyPatch, rekindle: Run) -> None:
     result = _fails_with(ZeroDivisionError("half"), monkeypatch, rekindle)
     assert result.exit_code == 70

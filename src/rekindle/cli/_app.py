@@ -47,13 +47,14 @@ class Commands(TyperGroup):
         **extra: Any,
     ) -> Any:
         """Run, and end with the exit code; with `standalone_mode=False` return it."""
-        _speak_to_people()
-        code = guarded(
-            lambda: super(Commands, self).main(
+
+        def run() -> Any:
+            _speak_to_people()
+            return super(Commands, self).main(
                 args, prog_name, complete_var, False, windows_expand_args, **extra
-            ),
-            as_json="--json" in (sys.argv[1:] if args is None else args),
-        )
+            )
+
+        code = guarded(run, as_json="--json" in (sys.argv[1:] if args is None else args))
         if standalone_mode:
             sys.exit(code)
         return code

@@ -78,7 +78,7 @@ def _failure(error: Exception) -> Failure:
 
 
 def _report(failure: Failure, *, as_json: bool) -> int:
-    if _config.debug_level() >= 1 and failure.exit_code != INTERRUPTED:
+    if _debugging() and failure.exit_code != INTERRUPTED:
         traceback.print_exc()
     if as_json:
         print_json({"error": asdict(failure)})
@@ -90,6 +90,13 @@ def _report(failure: Failure, *, as_json: bool) -> int:
             text.append(f"({_one_line(failure.hint)})")
         stderr_console().print(text, soft_wrap=True)
     return failure.exit_code
+
+
+def _debugging() -> bool:
+    try:
+        return _config.debug_level() >= 1
+    except UsageError:  # the failure being reported is that very one
+        return False
 
 
 def _one_line(text: str) -> str:

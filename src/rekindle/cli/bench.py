@@ -92,7 +92,8 @@ def _draw(page: Page, report: BenchmarkReport) -> None:
     shapes = ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in report.shapes.items())
     page.blank()
     page.line(f"{report.repeats} runs each after {report.warmup} to warm up, in turn; {shapes}")
-    page.line(f"`auto` now takes {fastest.provider} for this model.")
+    if len(report.results) > 1:
+        page.line(f"{fastest.provider} is the fastest; `auto` remembers that for this model.")
     page.next_steps([(f"rekindle inspect {report.model}", "what it consists of, what runs where")])
 
 

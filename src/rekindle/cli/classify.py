@@ -140,7 +140,7 @@ def _draw_footer(page: Page, results: list[Classification], document: dict[str, 
     if done:
         prepare_ms = median(result.prepare_s for result in done) * 1e3
         run_ms = median(result.run_s for result in done) * 1e3
-        note = "median per photo" if len(done) > 2 else "the first run, compiling is in it"
+        note = "median per photo" if len(done) > 2 else "the first run; later ones are faster"
         text = f"{milliseconds(prepare_ms)} to prepare, {milliseconds(run_ms)} in the model"
         page.line(f"{text} ({note})", style="dim")
     page.next_steps(

@@ -63,7 +63,7 @@ def run(
         page.blank()
         page.line(
             f"{document['provider']} on {document['device']}, {milliseconds(run_ms)} "
-            "(first run: compiling and upload are in it)"
+            "(the first run; later ones are faster)"
         )
         if output:
             page.line(f"saved: {output}")

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rekindle import hub, images
-from rekindle._errors import CardError, ModelError, RekindleError, UsageError
+from rekindle._errors import (
+    CardError,
+    ImageError,
+    ModelError,
+    NotFoundError,
+    RekindleError,
+    UsageError,
+)
 from rekindle._types import DType, TensorSpec
 from rekindle.hub.card import ModelCard, Preprocess
 from rekindle.runtime import open_session
@@ -182,7 +189,7 @@ class Classifier:
         start = time.perf_counter()
         try:
             tensor = self.prepare(path)
-        except RekindleError as error:
+        except (ImageError, NotFoundError) as error:
             return _Loaded(path, time.perf_counter() - start, error=error)
         return _Loaded(path, time.perf_counter() - start, tensor)
 
