@@ -17,11 +17,28 @@
 #define PIXEL float
 #endif
 
+/* Weights are loaded as vectors: single loads in a loop LLVM does not merge for the scalar unit. */
+#if TM % 16 == 0
+#define WIDE 16
+#define WEIGHTS float16
+#elif TM == 8
+#define WIDE 8
+#define WEIGHTS float8
+#else
+#define WIDE 4
+#define WEIGHTS float4
+#endif
+
 /* Adds one input channel of value s, with its TM weights at k. */
 static inline void NAME(add)(float *a, const __global float *restrict k, float s)
 {
   #pragma unroll
-  for (int i = 0; i < TM; i++) a[i] += k[i] * s;
+  for (int i = 0; i < TM; i += WIDE) {
+    union { WEIGHTS all; float each[WIDE]; } w;
+    w.all = *(const __global WEIGHTS *)(k + i);
+    #pragma unroll
+    for (int j = 0; j < WIDE; j++) a[i + j] += w.each[j] * s;
+  }
 }
 
 __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(conv)(
@@ -40,13 +57,17 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(conv)(
   float a[TM];
   #pragma unroll
   for (int i = 0; i < TM; i++) a[i] = 0.0f;
-  for (int ky = 0; ky < KH; ky++)
-    for (int kx = 0; kx < KW; kx++) {
+  /* Each loop runs once at least: tested in front, LLVM keeps a second copy of the sums. */
+  int ky = 0;
+  do {
+    int kx = 0;
+    do {
       const int iy = y0 + ky * DH, ix = x0 + kx * DW;
       const int inside = iy >= 0 && iy < H && ix >= 0 && ix < W;
       const __global PIXEL *at = inside ? image + iy * W + ix : (const __global PIXEL *)zeros;
       const int step = inside ? plane : 0;
-      for (int cb = 0; cb < CB; cb++, at += step, k += XB * TM) {
+      int cb = 0;
+      do {
         const PIXEL v = *at;
 #if XB == 4
         NAME(add)(a, k, v.x);
@@ -56,8 +77,11 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(conv)(
 #else
         NAME(add)(a, k, v);
 #endif
-      }
-    }
+        at += step;
+        k += XB * TM;
+      } while (++cb < CB);
+    } while (++kx < KW);
+  } while (++ky < KH);
   if (mine >= pixels) return;
   const int blocks = (M + 3) / 4;
   #pragma unroll
@@ -73,3 +97,5 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(conv)(
   }
 }
 #undef PIXEL
+#undef WIDE
+#undef WEIGHTS

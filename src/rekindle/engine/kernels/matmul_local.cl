@@ -19,8 +19,8 @@ __kernel __attribute__((reqd_work_group_size(16, 16, 1))) void NAME(matmul)(
     const __global int *restrict offsets, int OFFSETS, int M, int N, int K,
     EPILOGUE_PARAMS __global float *restrict y)
 {
-  __local float a_tile[KT][ROWS];
-  __local float b_tile[KT][COLUMNS];
+  __local float a_tile[KT][ROWS] __attribute__((aligned(16)));
+  __local float b_tile[KT][COLUMNS] __attribute__((aligned(16)));
   const int lx = get_local_id(0), ly = get_local_id(1), lane = ly * 16 + lx;
   const int row0 = get_group_id(1) * ROWS, column0 = get_group_id(0) * COLUMNS;
   const int batch = get_global_id(2);

@@ -19,6 +19,8 @@ __kernel __attribute__((reqd_work_group_size(64, 4, 1))) void NAME(matmul)(
   a += table[0] + (TRANSPOSE_A ? row : row * K);
   b += table[1] * K * N + safe;
   float sum = 0.0f;
+  /* Eight loads in flight, or each would be waited for by itself. */
+  #pragma unroll 8
   for (int k = k0; k < k1; k++) sum += a[TRANSPOSE_A ? k * M : k] * b[k * N];
   parts[quarter][lane] = sum;
   barrier(CLK_LOCAL_MEM_FENCE);

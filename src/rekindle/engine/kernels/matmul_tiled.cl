@@ -70,10 +70,10 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(matmul)(
       for (int r = 0; r < R; r++) {
         const int row = p0 + i, at = row * N + columns[r];
 #if NARROW
-        float lanes[VW];
-        *(V *)lanes = sum[i][r];
+        union { V all; float each[VW]; } lanes;
+        lanes.all = sum[i][r];
         for (int j = 0; j < N; j++) {
-          float v = lanes[j];
+          float v = lanes.each[j];
           EPILOGUE_READ(row, j)
           y[at + j] = EPILOGUE;
         }
