@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -66,7 +65,8 @@ def test_reference_gives_the_recorded_outputs(group: str) -> None:
             try:
                 assert_close(got[name], expected, *case.feeds.values())
             except AssertionError as error:
-                raise AssertionError(f"{case.name}, output {name}") from error
+                error.add_note(f"{case.name}, output {name}")
+                raise
 
 
 def test_no_case_is_lost() -> None:
@@ -99,17 +99,20 @@ def test_operators_without_a_device_form_are_known() -> None:
     assert found == HOST_ONLY
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("group", [g for g in GROUPS if g not in UNTESTED])
 def test_types_expressions_and_lowerings_fit_the_reference(group: str) -> None:
     lowered = 0
     for case in cases()[group]:
         for graph, node, values in steps(case):
             operator = operators(graph, node)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)
+            try:
                 check_types(graph, node, values)
                 check_expression(operator, node, values)
                 lowered += check_lowering(graph, node, values)
+            except AssertionError as error:
+                error.add_note(f"{case.name}, {node}")
+                raise
     assert bool(lowered) == (group not in NEVER_LOWERED)
 
 
