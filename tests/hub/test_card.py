@@ -111,7 +111,9 @@ def test_a_card_by_hand_may_be_short(tmp_path: Path) -> None:
     assert card.decode is None
 
 
-TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1)
+TEXT = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1
+).filter(str.strip)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 
 

@@ -5,7 +5,9 @@ Rich leaves out colour where the output is no terminal, where TERM is dumb or NO
 
 from __future__ import annotations
 
+import shutil
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO, TypeVar
@@ -18,12 +20,19 @@ from rich.text import Text
 _PIPE_WIDTH = 160
 """Columns where nobody says how many: a file or a pipe. Rich would take 80 and cut."""
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Unicode's explicit bidirectional controls: a name could be made to read as another."""
 T = TypeVar("T")
 
 
 def plain(value: object) -> Text:
     """Text from outside (file names, labels): no markup, and no control characters."""
-    return Text("".join(c if c.isprintable() else "\ufffd" for c in str(value)))
+    return Text("".join("\ufffd" if _acts(c) else c for c in str(value)))
+
+
+def _acts(char: str) -> bool:
+    """Whether a character does something to a terminal: controls, line ends, turned direction."""
+    return unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or char in _TURNING
 
 
 class Page:
@@ -84,8 +93,8 @@ def stderr_console() -> Console:
 
 def _console(stream: TextIO) -> Console:
     console = Console(file=stream, highlight=False, emoji=False, markup=False)
-    if not console.is_terminal and "COLUMNS" not in console._environ:
-        console.width = _PIPE_WIDTH
+    if not console.is_terminal:
+        console.width = shutil.get_terminal_size((_PIPE_WIDTH, 25)).columns
     return console
 
 

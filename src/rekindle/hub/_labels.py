@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from rekindle._errors import CardError
+from rekindle.hub._table import printable
 
 _INDEXED = re.compile(r"\s*(\d+)\s+(\S.*)")
 
@@ -24,7 +25,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
             hint="put it beside the card, as UTF-8 text with one label per line",
         ) from None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines or not all(line.replace("\t", " ").isprintable() for line in lines):
+    if not lines or not all(printable(line.replace("\t", " ")) for line in lines):
         raise CardError(
             f"the labels file {path} holds {'control characters' if lines else 'no labels'}",
             hint="write one label per line",

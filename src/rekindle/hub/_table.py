@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ class Table:
 
     def text(self, key: str, expected: str = "a non-empty text") -> str:
         value = self.value(key, expected)
-        if not isinstance(value, str) or not value.strip() or not _printable(value):
+        if not isinstance(value, str) or not value.strip() or not printable(value):
             raise self.fail(key, f"{expected} without control characters", value)
         return value
 
@@ -74,7 +75,7 @@ class Table:
         if not isinstance(values, list) or not values:
             raise self.fail(key, expected, values)
         for value in values:
-            if not isinstance(value, str) or not _printable(value):
+            if not isinstance(value, str) or not printable(value):
                 raise self.fail(key, expected, value)
         return tuple(values)
 
@@ -118,8 +119,9 @@ class Table:
         return self._values[key]
 
 
-def _printable(text: str) -> bool:
-    return all(c.isprintable() for c in text)
+def printable(text: str) -> bool:
+    """No control characters, no surrogates, no line ends: fit for a terminal and for TOML."""
+    return all(unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") for c in text)
 
 
 def _finite(value: object) -> bool:
