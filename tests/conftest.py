@@ -10,12 +10,19 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from jaxtyping import install_import_hook
 
 CACHE = "REKINDLE_CACHE_DIR"
 REQUIRE_TOOLS = os.environ.get("REKINDLE_REQUIRE_TOOLS", "0") not in ("", "0")
 
 # PoCL reads this at its first call; without it two workers may share one core (half the speed).
 os.environ.setdefault("POCL_AFFINITY", "1")
+
+# Annotations are checked at each call in the rooms whose tests keep to them. Not in `cli` (Typer
+# reads the signatures), `images` (beartype takes BytesIO for no IO[bytes]) and `graph` (NumPy
+# turns 0-dimensional arrays into scalars).
+CHECKED_ROOMS = ("device", "engine", "hub", "tasks")
+install_import_hook([f"rekindle.{room}" for room in CHECKED_ROOMS], "typechecker.checked")
 
 settings.register_profile("local", deadline=None, print_blob=True)
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
