@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,6 +127,16 @@ def test_what_depends_on_data_stays_open() -> None:
     bound = bind(graph, {"x": (5,)})
     assert bound.values["x"].is_static
     assert not bound.values["y"].is_static
+
+
+def test_what_depends_on_constant_data_is_computed_where_it_is_small(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    body = "(float[2] x) => (int64[1,M] y, float[2] z) { y = NonZero(c)  z = Relu(x) }"
+    graph = graph_of(body, c=np.array([0, 1, 0, 1], "float32"))
+    assert graph.values["y"].shape == (1, 2)
+    monkeypatch.setattr(infer_module, "_SHAPE_BYTES", 4)
+    assert infer(replace(graph, values={"x": graph.values["x"]})).values["y"].shape == (1, "y.1")
 
 
 def test_random_numbers_are_not_constants() -> None:

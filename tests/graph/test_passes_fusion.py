@@ -54,6 +54,18 @@ def test_scalar_constants_are_written_into_the_expression() -> None:
     assert not graph.initializers
 
 
+def test_a_constant_that_gives_the_result_its_rank_or_dtype_stays_an_input() -> None:
+    proto = model(
+        "(float[5] x, bool[5] b) => (float[1,5] y, int32[5] z)"
+        "{ a = Add(x, six)  y = Relu(a)  w = Where(b, four, five)  z = Neg(w) }",
+        six=np.array([[6]], "float32"), four=np.array(4, "int32"), five=np.array(5, "int32"),
+    )  # fmt: skip
+    feeds = {"x": normal(5), "b": np.array([True, False, True, True, False])}
+    graph = agree(proto, feeds, ["elementwise_fusion"])
+    assert counts(graph) == {"rekindle::Elementwise": 2}
+    assert [n.inputs for n in graph.nodes] == [("x", "six"), ("b", "four", "five")]
+
+
 def test_nan_survives_fusion() -> None:
     x = normal(2, 3, 4, 5)
     x[0, 0, 0, :3] = np.nan, np.inf, -np.inf
@@ -100,7 +112,8 @@ def test_mixed_dtypes_keep_their_rounding() -> None:
         "(int32[6] x, float[6] p) => (float[6] y) { i = Pow(x, p)  f = Cast<to=1>(i)  y = Neg(f) }"
     )  # the power of integers is truncated before the cast
     x, p = np.arange(1, 7, dtype="int32"), np.full(6, 0.5, "float32")
-    agree(proto, {"x": x, "p": p}, ["elementwise_fusion"])
+    graph = agree(proto, {"x": x, "p": p}, ["elementwise_fusion"])
+    assert counts(graph) == {"Pow": 1, "rekindle::Elementwise": 1}
 
 
 def test_integers_and_comparisons_fuse() -> None:
@@ -147,10 +160,11 @@ def test_a_residual_block_becomes_two_convolutions() -> None:
     assert graph.nodes[1].inputs == ("r", "w2", "b", "x")
 
 
-def test_of_two_convolutions_under_an_add_the_later_takes_it() -> None:
+@pytest.mark.parametrize("order", ["c, d", "d, c"])
+def test_of_two_convolutions_under_an_add_the_later_takes_it(order: str) -> None:
     proto = model(
         "(float[2,6,8,8] x) => (float[2,6,8,8] y)"
-        "{ c = Conv<pads=[1,1,1,1]>(x, w)  d = Conv(x, w2)  s = Add(d, c)  y = Relu(s) }",
+        f"{{ c = Conv<pads=[1,1,1,1]>(x, w)  d = Conv(x, w2)  s = Add({order})  y = Relu(s) }}",
         **WEIGHTS,
     )
     graph = agree(proto, IMAGE, FUSE, tolerance=1e-4)

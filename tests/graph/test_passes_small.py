@@ -180,7 +180,7 @@ def test_a_dynamic_reshape_stays_whatever_its_dimensions_are_called() -> None:
 
 def test_identities_go_from_what_subgraphs_read() -> None:
     """Operators with subgraphs are not run yet, but passes must not cut what they read."""
-    graph = graph_of("(float[2] x) => (float[2] y) { a = Relu(x)  i = Identity(a)  y = Exp(i) }")
+    graph = graph_of("(float[2] x) => (float[2] y) { a = Relu(x)  i = Identity(a)  y = Exp(x) }")
     inner = Graph("g", (), ("o",), [Node("Neg", ("i",), ("o",))], {}, {}, {})
     shadow = Graph("s", ("i",), ("i",), [], {}, {}, {})
     attrs = {"then_branch": inner, "list": (inner, shadow), "number": 1}
