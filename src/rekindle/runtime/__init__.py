@@ -54,7 +54,9 @@ def open_session(
     if provider == "auto":
         from rekindle.runtime.selection import choose
 
-        name, reason = choose(path, framework)
+        # A device that was asked for by name is an OpenCL device: no other choice can honour it.
+        asked = ("opencl", "its device was asked for")
+        name, reason = choose(path, framework) if device is None else asked
     chosen = providers.REGISTRY.get(name)
     source = path if framework in chosen.frameworks else _convert(path, framework, name, given)
     backend = chosen.open(source, options, reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -32,7 +33,8 @@ class Metadata:
     parameters: int | None
     """Number of weights; None where the framework does not tell."""
     peak_device_bytes: int | None
-    """Planned weights + activations, dynamic dimensions taken as 1; None where not plannable."""
+    """Estimate: what the plan of our engine for the default OpenCL device takes, weights and
+    activations, dynamic dimensions as 1. None where there is no device or no such plan."""
     provider: str
     optimization: str
     """What was done to the graph, in the provider's words."""
@@ -56,19 +58,31 @@ class Session:
         self._backend = backend
         self._lock = threading.Lock()
         self._closed = False
+        self._path, self._framework, self._file_bytes = path, framework, file_bytes
         self.options = options
         self.inputs: tuple[TensorSpec, ...] = backend.inputs
         self.outputs: tuple[TensorSpec, ...] = backend.outputs
-        self.metadata = Metadata(
-            str(path),
-            framework,
-            file_bytes,
+
+    @functools.cached_property
+    def metadata(self) -> Metadata:
+        """Facts about the model; what the provider does not tell is read from an ONNX file."""
+        parameters, peak = self._backend.parameters, self._backend.peak_device_bytes
+        if self._framework == "onnx" and (parameters is None or peak is None):
+            from rekindle.runtime.estimate import estimate
+
+            estimated = estimate(self._path)
+            parameters = estimated.parameters if parameters is None else parameters
+            peak = estimated.peak_device_bytes if peak is None else peak
+        return Metadata(
+            str(self._path),
+            self._framework,
+            self._file_bytes,
             self.inputs,
             self.outputs,
-            backend.parameters,
-            backend.peak_device_bytes,
-            backend.placement.provider,
-            backend.optimization,
+            parameters,
+            peak,
+            self._backend.placement.provider,
+            self._backend.optimization,
         )
 
     @property

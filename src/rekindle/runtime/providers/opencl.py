@@ -12,6 +12,7 @@ from rekindle.device import Device, select_device
 from rekindle.engine.executor import Executor, Weights
 from rekindle.engine.plan import HostStep, Plan, plan
 from rekindle.graph import onnx_io, passes
+from rekindle.graph.cost import parameter_count
 from rekindle.graph.infer import bind
 from rekindle.graph.ir import Array, Graph
 from rekindle.runtime._options import Options
@@ -28,13 +29,24 @@ def plan_for(graph: Graph, target: Target, shapes: Mapping[str, tuple[int, ...]]
     return plan(passes.run(bound, passes.DEVICE, target), target)
 
 
+def plan_at_ones(graph: Graph, target: Target) -> Plan | None:
+    """Plan with dynamic dimensions as 1; None where the model cannot take that."""
+    specs = graph.input_specs()
+    try:
+        return plan_for(graph, target, {spec.name: _ones(spec.shape) for spec in specs})
+    except RekindleError:
+        if all(spec.is_static for spec in specs):
+            raise
+        return None
+
+
 class OpenCLBackend:
     """A model on an OpenCL device."""
 
     def __init__(self, graph: Graph, device: Device, options: Options, reason: str) -> None:
         self.inputs = graph.input_specs()
         self.outputs = graph.output_specs()
-        self.parameters: int | None = sum(int(a.size) for a in graph.initializers.values())
+        self.parameters: int | None = parameter_count(graph)
         self.optimization = "rekindle: " + ", ".join((*passes.PORTABLE, *passes.DEVICE))
         self._graph = passes.run(graph, passes.PORTABLE)
         self._device = device
@@ -43,7 +55,7 @@ class OpenCLBackend:
         self._reason = reason
         self._executors: OrderedDict[ShapeKey, Executor] = OrderedDict()
         self._placement = Placement("opencl", device.name, reason)
-        first = self._plan_at_ones()
+        first = plan_at_ones(self._graph, self._target)
         self.peak_device_bytes = first.device_bytes if first else None
         if first:
             self._admit(first)
@@ -83,16 +95,6 @@ class OpenCLBackend:
         executor = Executor(fresh, self._device.opencl(), self._weights)
         self._executors[key] = executor
         return executor
-
-    def _plan_at_ones(self) -> Plan | None:
-        """Plan with dynamic dimensions as 1; None where the model cannot take that."""
-        shapes = {spec.name: _ones(spec.shape) for spec in self.inputs}
-        try:
-            return plan_for(self._graph, self._target, shapes)
-        except RekindleError:
-            if all(spec.is_static for spec in self.inputs):
-                raise
-            return None
 
     def _admit(self, candidate: Plan) -> None:
         """Memory and strictness are checked before anything is allocated."""

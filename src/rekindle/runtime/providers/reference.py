@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rekindle.graph import onnx_io
-from rekindle.graph.reference import run
+from rekindle.graph.cost import parameter_count
 from rekindle.graph.ir import Array, Graph
+from rekindle.graph.reference import run
 from rekindle.runtime._options import Options
 from rekindle.runtime.placement import PlacedNode, Placement
 from rekindle.runtime.providers import Provider, register
@@ -24,7 +25,7 @@ class ReferenceBackend:
         self._graph = graph
         self.inputs = graph.input_specs()
         self.outputs = graph.output_specs()
-        self.parameters: int | None = sum(int(a.size) for a in graph.initializers.values())
+        self.parameters: int | None = parameter_count(graph)
         nodes = [PlacedNode(n.name or n.outputs[0], n.qualified, "host") for n in graph.nodes]
         self.placement = Placement("reference", "NumPy", reason, nodes)
 
