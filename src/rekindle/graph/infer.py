@@ -91,8 +91,7 @@ class _Walk:
         self.constants = dict(graph.initializers)
         self.values = {n: graph.values[n] for n in graph.inputs}
         for name, array in graph.initializers.items():
-            layout = graph.values[name].layout if name in graph.values else Value.layout
-            self.values[name] = Value(name, dtype_of(array), array.shape, layout)
+            self.values[name] = Value(name, dtype_of(array), array.shape)
         self.symbols = frozenset(d for n in graph.inputs for d in graph.values[n].shape or ())
         kept = [node for node in graph.nodes if not self._visit(node) or not self.folds]
         result = replace(graph.copy(), nodes=kept, values=self.values)

@@ -112,7 +112,7 @@ def _non_negative(graph: Graph, uses: Uses, name: str) -> bool:
     if maker is None or maker.domain:
         return False
     if maker.op_type == "Clip":
-        limits = [maker.attr("min"), maker.attr("max", 0.0)]
+        limits = [maker.attr("min"), maker.attr("max", 0.0)]  # no maximum: nothing to check
         for i in (1, 2):
             if has_input(maker, i):
                 limits[i - 1] = scalar(graph.constant(maker.inputs[i]))
