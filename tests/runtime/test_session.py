@@ -45,7 +45,7 @@ def test_inputs_and_outputs_are_the_models(session: Session) -> None:
     assert session.outputs == (TensorSpec("y", DType.FLOAT32, ("N", 10)),)
 
 
-@pytest.mark.parametrize("batch", [1, 3, 2, 1])
+@pytest.mark.parametrize("batch", [1, 3, 2])
 def test_providers_agree_at_every_batch(session: Session, path: Path, batch: int) -> None:
     expected = open_session(path, provider="reference").run({"x": image(batch)})
     got = session.run({"x": image(batch)})

@@ -8,7 +8,6 @@ that torch hands to SymPy's evaluating parser: both are looked at before torch s
 from __future__ import annotations
 
 import json
-import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ from typing import Any
 from rekindle._errors import MissingExtraError, ModelError
 from rekindle._types import DType
 from rekindle.runtime.export import traced_inputs
+from rekindle.runtime.export.expressions import is_arithmetic
 from rekindle.runtime.export.traced_inputs import Sample
 from rekindle.runtime.framework import Framework
-
-_PLAIN_EXPRESSION = re.compile(r"(?!.*__)[A-Za-z0-9_\s+\-*/%(),.<>=]*")
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def _inspect_exported(path: Path) -> None:
                 except ValueError as error:
                     raise ModelError(f"{path}: {name} is not JSON: {error}") from error
                 for text in _expressions(document):
-                    if not _PLAIN_EXPRESSION.fullmatch(text):
+                    if not is_arithmetic(text):
                         raise ModelError(f"{path}: the symbolic size {text[:80]!r} is refused")
 
 
