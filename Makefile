@@ -50,6 +50,9 @@ $(VENV)/.python:
 	         "Name another one: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "make: $(PYTHON) comes without venv. Debian, Ubuntu: apt-get install python3-venv"; exit 1; }
+	@command -v gcc >/dev/null || ls /etc/OpenCL/vendors/*.icd >/dev/null 2>&1 || \
+	  { echo "make: no OpenCL driver here, and PoCL, which stands in, links kernels with the" \
+	         "system's linker. Debian, Ubuntu: apt-get install gcc libc6-dev"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade 'pip>=25.1'
 	@touch $@
