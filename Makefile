@@ -10,7 +10,7 @@ COVERAGE := 90
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow check docs clean
+.PHONY: help demo test test-slow conformance check docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: $(VENV)/.test ## every test but the slow ones, with coverage
 
 test-slow: $(VENV)/.test ## the slow tests
 	$(BIN)/pytest -m slow
+
+conformance: $(VENV)/.test ## ONNX's own node tests on an OpenCL device, counted
+	$(BIN)/python tests/conformance/report.py --json docs/conformance.json
 
 check: $(VENV)/.check ## style, types, import layers, fresh generated docs
 	$(BIN)/ruff check
