@@ -130,7 +130,7 @@ class OpenCLBackend(Backend):
         given = [_info(n, a.dtype, a.shape) for n, a in arrays.items()]
         made = [n for n in node.output if n]
         known: Sequence[tuple[np.dtype[Any], tuple[int, ...] | None]]
-        known = outputs_info or [(np.dtype(np.void), None)] * len(made)
+        known = outputs_info or ((np.dtype(np.void), None),) * len(made)
         results = [_info(n, d, s) for n, (d, s) in zip(made, known, strict=True)]
         opsets = [helper.make_opsetid(node.domain, version)]
         graph = helper.make_graph([node], "node", given, results)
