@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rekindle.graph.onnx_io import _schema
 from rekindle.graph.onnx_io._parse import opsets, plain_domain
 from rekindle.graph.onnx_io._tensors import text, to_array
 from rekindle.graph.onnx_io._values import DeclaredTypes, describe
-from rekindle.graph.order import in_order
+from rekindle.graph.order import captured, in_order, subgraphs
 
 
 def convert(model: ModelProto, folder: Path | None) -> Graph:
@@ -36,7 +36,7 @@ class _Converter:
         declared = DeclaredTypes(proto)
         initializers = self._initializers(proto)
         values = {n: Value(n, dtype_of(a), a.shape) for n, a in initializers.items()}
-        inputs = _inputs(proto, declared, values)
+        inputs = _inputs(proto, declared, values, nested=bool(outer))
         visible = outer | {*inputs, *initializers, *_made(proto)}
         nodes = [self._node(n, i, visible) for i, n in enumerate(proto.node)]
         defined = _define_once(label, inputs, initializers, nodes)
@@ -83,7 +83,8 @@ class _Converter:
             text(a.name, f"an attribute of node {label}"): self._attribute(a, label, visible)
             for a in proto.attribute
         }
-        return Node(op_type, _without_trailing_absent(inputs), outputs, attrs, domain, name)
+        node = Node(op_type, _without_trailing_absent(inputs), outputs, attrs, domain, name)
+        return _closed(node)
 
     def _attribute(self, proto: AttributeProto, label: str, visible: frozenset[str]) -> Any:
         what = f"attribute {proto.name!r} of node {label}"
@@ -115,11 +116,12 @@ class _Converter:
 
 
 def _inputs(
-    proto: GraphProto, declared: DeclaredTypes, values: dict[str, Value]
+    proto: GraphProto, declared: DeclaredTypes, values: dict[str, Value], *, nested: bool
 ) -> tuple[str, ...]:
     """Names of the run-time inputs; their types go into `values`.
 
-    An input that has an initializer, its default, is a constant here.
+    An input that has an initializer, its default, is a constant here. In a subgraph types may be
+    left open: the node around it gives the values.
     """
     constants = set(values)
     names: list[str] = []
@@ -130,6 +132,9 @@ def _inputs(
         if name in constants:
             continue
         value = declared.of(info)
+        if value is None and nested and info.type.WhichOneof("value") in (None, "tensor_type"):
+            names.append(name)
+            continue
         if value is None:
             raise ModelError(f"input {name!r} is {describe(info.type)}; only tensors are supported")
         names.append(name)
@@ -162,6 +167,28 @@ def _outputs(
 def _made(proto: GraphProto) -> Iterator[str]:
     """Names that the nodes of a graph make."""
     return (text(n, "an output's name") for node in proto.node for n in node.output if n)
+
+
+_LOOP_HEADER = 2
+"""Inputs of a Loop before its carried values: trip count and condition, either may be absent."""
+
+
+def _closed(node: Node) -> Node:
+    """The node with what its subgraphs read from around them as inputs of its own, and of theirs.
+
+    `captured` counts these last inputs. Passes then see and rename them as any other input.
+    """
+    if not any(subgraphs(node)):
+        return node
+    names = tuple(dict.fromkeys(n for graph in subgraphs(node) for n in captured(graph)))
+    attrs = {
+        key: replace(value, inputs=(*value.inputs, *names)) if isinstance(value, Graph) else value
+        for key, value in node.attrs.items()
+    }
+    inputs = node.inputs
+    if node.op_type == "Loop":
+        inputs += ("",) * (_LOOP_HEADER - len(inputs))
+    return replace(node, inputs=(*inputs, *names), attrs={**attrs, "captured": len(names)})
 
 
 def _without_trailing_absent(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,8 @@ def _graph(graph: Graph) -> GraphProto:
     proto: GraphProto = helper.make_graph(
         [_node(n, graph.opset(n.domain)) for n in graph.nodes],
         graph.name or "graph",
-        [_value(graph.values[n]) for n in graph.inputs],
-        [_output(graph, n) for n in graph.outputs],
+        [_end(graph, n) for n in graph.inputs],
+        [_end(graph, n) for n in graph.outputs],
         [tensor(a, n) for n, a in graph.initializers.items()],
         value_info=[_value(v) for v in between],
     )
@@ -95,7 +96,7 @@ def _value(value: Value) -> ValueInfoProto:
     return info
 
 
-def _output(graph: Graph, name: str) -> ValueInfoProto:
+def _end(graph: Graph, name: str) -> ValueInfoProto:
     if name in graph.values:
         return _value(graph.values[name])
     return ValueInfoProto(name=name)
@@ -113,7 +114,28 @@ def tensor(array: Array, name: str) -> TensorProto:
     return made
 
 
+def _open(node: Node) -> Node:
+    """A node whose subgraphs read from around them again, as ONNX has it.
+
+    Undoes what loading made of it. A value that a pass has renamed since keeps its inner name by
+    an Identity in the subgraph.
+    """
+    count = node.attr("captured")
+    if count is None:
+        return node
+    cut = len(node.inputs) - count
+    attrs = {key: value for key, value in node.attrs.items() if key != "captured"}
+    for key, graph in attrs.items():
+        if isinstance(graph, Graph):
+            own = len(graph.inputs) - count
+            pairs = zip(node.inputs[cut:], graph.inputs[own:], strict=True)
+            links = [Node("Identity", (a,), (b,)) for a, b in pairs if a != b]
+            attrs[key] = replace(graph, inputs=graph.inputs[:own], nodes=[*links, *graph.nodes])
+    return replace(node, inputs=node.inputs[:cut], attrs=attrs)
+
+
 def _node(node: Node, version: int) -> NodeProto:
+    node = _open(node)
     proto: NodeProto = helper.make_node(
         node.op_type, node.inputs, node.outputs, node.name or None, domain=node.domain or None
     )
