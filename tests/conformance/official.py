@@ -18,7 +18,6 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
 from rekindle import onnx_backend
-from rekindle._errors import RekindleError
 from rekindle.graph.ir import Array
 
 COUNTED_TYPES = {
@@ -101,7 +100,7 @@ def run(case: Case, device: str = "OPENCL") -> Outcome:
             )
         finally:
             prepared.close()
-    except RekindleError as error:
+    except Exception as error:  # a case that breaks the program has not passed either
         return Outcome(f"{type(error).__name__}: {error}")
 
 

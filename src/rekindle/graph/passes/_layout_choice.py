@@ -106,7 +106,9 @@ def is_full(graph: Graph, node: Node, name: str) -> bool:
 
 
 def is_image(graph: Graph, name: str) -> bool:
-    """Whether a value may lie blocked: four known axes, floats."""
+    """Whether a value may lie blocked: four known axes, floats. An absent one may not."""
+    if not name:
+        return False
     value = graph.values[name]
     return value.is_static and len(value.static_shape) == 4 and value.dtype in BLOCKABLE
 
