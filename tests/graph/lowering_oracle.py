@@ -25,7 +25,8 @@ def run_node(graph: Graph, node: Node, arrays: Mapping[str, Array]) -> dict[str,
     assert operator is not None
     lowering = Lowering(graph, node)
     ops.lower(operator, lowering)
-    values = run_calls(lowering.calls, {**graph.initializers, **arrays})
+    known = {**graph.initializers, **lowering.literals, **arrays}
+    values = run_calls(lowering.calls, known)
     return {name: values[name] for name in node.outputs if name}
 
 

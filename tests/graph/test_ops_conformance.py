@@ -21,24 +21,24 @@ UNTESTED = {"GlobalLpPool": "has no official node test; see test_ops_versions.py
 """Operators without an official case."""
 
 HOST_ONLY = {
-    "AffineGrid", "Attention", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr",
-    "BitwiseXor", "BlackmanWindow", "CausalConvWithState", "CenterCropPad", "Col2Im",
-    "Compress", "Constant", "ConvInteger", "CumProd", "CumSum", "DFT", "DeformConv", "Det",
-    "DynamicQuantizeLinear", "Einsum", "EyeLike", "GRU", "GatherElements", "GatherND",
-    "GlobalLpPool", "GridSample", "HammingWindow", "HannWindow", "Hardmax", "If", "LSTM",
-    "LinearAttention", "Loop", "LpPool", "MatMulInteger", "MaxUnpool", "MelWeightMatrix",
-    "NegativeLogLikelihoodLoss", "NonMaxSuppression", "NonZero", "OneHot", "OptionalGetElement",
-    "OptionalHasElement", "QLinearConv", "QLinearMatMul", "RNN", "Range", "ReverseSequence",
-    "RoiAlign", "RotaryEmbedding", "STFT", "Scan", "Scatter", "ScatterElements", "ScatterND",
-    "Shape", "Size", "SoftmaxCrossEntropyLoss", "TensorScatter", "TfIdfVectorizer", "TopK",
-    "Trilu", "Unique",
+    "AffineGrid", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor",
+    "BlackmanWindow", "CausalConvWithState", "CenterCropPad", "Col2Im", "Compress", "Constant",
+    "ConvInteger", "CumProd", "CumSum", "DFT", "DeformConv", "Det", "DynamicQuantizeLinear",
+    "Einsum", "EyeLike", "GRU", "GatherElements", "GatherND", "GlobalLpPool", "GridSample",
+    "HammingWindow", "HannWindow", "Hardmax", "If", "LSTM", "LinearAttention", "Loop", "LpPool",
+    "MatMulInteger", "MaxUnpool", "MelWeightMatrix", "NegativeLogLikelihoodLoss",
+    "NonMaxSuppression", "NonZero", "OneHot", "OptionalGetElement", "OptionalHasElement",
+    "QLinearConv", "QLinearMatMul", "RNN", "Range", "ReverseSequence", "RoiAlign",
+    "RotaryEmbedding", "STFT", "Scan", "Scatter", "ScatterElements", "ScatterND", "Shape",
+    "Size", "SoftmaxCrossEntropyLoss", "TensorScatter", "TfIdfVectorizer", "TopK", "Trilu",
+    "Unique",
 }  # fmt: skip
 """Operators that no engine runs: around a network's arithmetic, or rare in classifiers."""
 
 NEVER_LOWERED = HOST_ONLY | {"ConstantOfShape"}
 """The official cases of ConstantOfShape fold, or have shapes only the data tells."""
 
-EXPECTED_CASES = 1650
+EXPECTED_CASES = 1620
 """At least so many cases must run: a loader or a filter that drops them must not pass unseen."""
 
 

@@ -14,8 +14,9 @@ from functools import partial
 from rekindle._errors import UnsupportedOperatorError
 from rekindle._types import Target
 from rekindle.engine import kernels
-from rekindle.engine.kernels import Context, Launch, Packed, Workspace
+from rekindle.engine.kernels import Context, Kernel, Launch, Packed, Workspace
 from rekindle.engine.memory import Lifetime, MemoryPlan, pack
+from rekindle.engine.widened import widened
 from rekindle.graph import ops
 from rekindle.graph.ir import Array, Graph, Node, Value
 from rekindle.graph.lowering import LogicalCall, Lowering, NotLowered
@@ -40,6 +41,8 @@ class HostStep:
 
 
 Step = DeviceStep | HostStep
+Choice = tuple[str, Kernel]
+"""The name of a kernel spec and the spec."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class _Planner:
     values: dict[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.graph = self.graph.copy()  # constants may be added
         self.values = dict(self.graph.values)
         self.context = Context(self.target, self.graph.constant)
 
@@ -108,12 +112,10 @@ class _Planner:
                 raise NotLowered(f"the shape of {name} depends on data")
         lowering = Lowering(self.graph, node)
         ops.lower(operator, lowering)
+        self.graph.initializers |= lowering.literals
         # Choose a kernel for every call before anything is recorded: a call without one sends
         # the whole node to the host.
-        chosen = [
-            (call, None if call.name == "view" else kernels.require(call, self.context))
-            for call in lowering.calls
-        ]
+        chosen = [pair for call in lowering.calls for pair in self._choose(call)]
         launches: list[Launch] = []
         algorithms: list[str] = []
         for call, choice in chosen:
@@ -124,6 +126,18 @@ class _Planner:
                 algorithms.append(choice[0])
                 launches += choice[1].launches(call, self.context)
         return DeviceStep(node, tuple(launches), tuple(algorithms))
+
+    def _choose(self, call: LogicalCall) -> list[tuple[LogicalCall, Choice | None]]:
+        """The call and its kernel; several where it must be computed in a wider type."""
+        if call.name == "view":
+            return [(call, None)]
+        try:
+            return [(call, kernels.require(call, self.context))]
+        except UnsupportedOperatorError:
+            wider = widened(call, self.graph)
+            if wider is None:
+                raise
+            return [(each, kernels.require(each, self.context)) for each in wider]
 
     def _alias(self, call: LogicalCall) -> None:
         source = call.inputs[0]

@@ -40,7 +40,7 @@ from typing import Any
 
 from rekindle._errors import UnsupportedOperatorError
 from rekindle._types import ROW_MAJOR, DType, Layout
-from rekindle.graph.ir import Array, Graph, Node, Value
+from rekindle.graph.ir import Array, Graph, Node, Value, dtype_of
 
 CALLS = (
     "elementwise", "conv", "matmul", "pool", "reduce", "arg_reduce", "softmax", "copy", "fill",
@@ -70,6 +70,8 @@ class Lowering:
     def __init__(self, graph: Graph, node: Node) -> None:
         self.node = node
         self.calls: list[LogicalCall] = []
+        self.literals: dict[str, Array] = {}
+        """Constants that the lowering brings along; engines treat them as initializers."""
         self.graph = graph
         self._temporaries = 0
 
@@ -102,6 +104,12 @@ class Lowering:
         self._temporaries += 1
         name = f"{self.node.outputs[0]}#{self._temporaries}"
         return Value(name, dtype, tuple(shape), layout)
+
+    def literal(self, array: Array) -> Value:
+        """A constant that the node does not have as an input (positions, …)."""
+        name = f"{self.node.outputs[0]}#literal{len(self.literals)}"
+        self.literals[name] = array
+        return Value(name, dtype_of(array), array.shape)
 
     def call(
         self, name: str, inputs: Sequence[Value | None], output: Value, /, **params: Any

@@ -16,6 +16,7 @@ from rekindle._errors import ModelError
 from rekindle._types import Dim, Shape
 from rekindle.graph.ir import Array, Node, dtype_of
 from rekindle.graph.ops import Operand, Operator, TensorType, register
+from rekindle.graph.ops._attention import BIASED, PROBABILITIES, SCORES, SOFTCAPPED, heads, lower
 from rekindle.graph.ops._attributes import integer, number
 from rekindle.graph.ops._elementwise import rounded, wide
 from rekindle.graph.ops._masks import bias, extent
@@ -29,16 +30,6 @@ from rekindle.graph.ops._shapes import (
 
 NAMES = ("Attention",)
 
-_QK, _SOFTCAPPED, _BIASED, _PROBABILITIES = range(4)
-"""What the fourth output holds, by `qk_matmul_output_mode`."""
-
-
-def _heads(node: Node, key: str) -> int:
-    count = integer(node, key, 0)
-    if count < 1:
-        raise ModelError(f"node {node}: inputs with three axes need {key}")
-    return count
-
 
 def _split(node: Node, shape: Shape | None, key: str) -> Shape | None:
     """A shape with four axes, the heads apart."""
@@ -46,13 +37,13 @@ def _split(node: Node, shape: Shape | None, key: str) -> Shape | None:
         return shape
     if len(shape) != 3:
         raise ModelError(f"node {node}: an input of shape {list(shape)}, expected 3 or 4 axes")
-    heads, hidden = _heads(node, key), shape[2]
-    size: Dim = f"({hidden}/{heads})"
+    count, hidden = heads(node, key), shape[2]
+    size: Dim = f"({hidden}/{count})"
     if isinstance(hidden, int):
-        if hidden % heads:
-            raise ModelError(f"node {node}: {hidden} does not split into {heads} heads")
-        size = hidden // heads
-    return (shape[0], heads, shape[1], size)
+        if hidden % count:
+            raise ModelError(f"node {node}: {hidden} does not split into {count} heads")
+        size = hidden // count
+    return (shape[0], count, shape[1], size)
 
 
 def _infer(node: Node, inputs: Sequence[Operand | None]) -> tuple[TensorType, ...]:
@@ -90,8 +81,7 @@ def _sum(past: Operand, new: Dim, unknown: Dim) -> Dim:
 def _apart(node: Node, x: Array, key: str) -> Array:
     if x.ndim == 4:
         return x
-    heads = _heads(node, key)
-    return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+    return x.reshape(*x.shape[:2], heads(node, key), -1).transpose(0, 2, 1, 3)
 
 
 def _reference(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
@@ -104,18 +94,18 @@ def _reference(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     k, v = (np.repeat(wide(x), q.shape[1] // x.shape[1], axis=1) for x in present)
     scale = number(node, "scale", 0.0) or 1 / math.sqrt(q.shape[3])
     scores = (q * scale) @ k.swapaxes(-1, -2)
-    mode, shown = integer(node, "qk_matmul_output_mode", _QK), scores
+    mode, shown = integer(node, "qk_matmul_output_mode", SCORES), scores
     cap = number(node, "softcap", 0.0)
     if cap > 0:
         scores = np.tanh(scores / cap) * cap
-    if mode == _SOFTCAPPED:
+    if mode == SOFTCAPPED:
         shown = scores
     added = bias(node, inputs, extent(inputs, q.shape[2], k.shape[2]))
     biased = scores + added
-    if mode == _BIASED:
+    if mode == BIASED:
         shown = biased
     probabilities = _softmax(biased, np.isneginf(added.max(axis=-1, keepdims=True)))
-    if mode == _PROBABILITIES:
+    if mode == PROBABILITIES:
         shown = probabilities
     y = probabilities @ v
     if given.ndim == 3:
@@ -142,4 +132,7 @@ def _flops(node: Node, inputs: Sequence[Operand | None], outputs: Sequence[Tenso
     return 2 * numel(outputs[3].shape) * sum(sizes)
 
 
-register("Attention", Operator(since=23, infer=_infer, reference=_reference, flops=_flops))
+register(
+    "Attention",
+    Operator(since=23, infer=_infer, reference=_reference, lower=lower, flops=_flops),
+)
