@@ -44,6 +44,27 @@ def test_one_node_runs(device: str) -> None:
     np.testing.assert_array_equal(y, X + X)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_number_computed_on_the_host_stays_one_without_axes(device: str) -> None:
+    (y,) = onnx_backend.run_node(helper.make_node("Det", ["a"], ["y"]), [X[:2, :2]], device)
+    assert y.shape == ()
+    np.testing.assert_allclose(y, np.linalg.det(X[:2, :2]), rtol=1e-5)
+
+
+@pytest.mark.opencl
+@pytest.mark.parametrize(("operator", "shape"), [("MatMul", (4, 5)), ("Conv", (3, 1, 3))])
+def test_half_precision_is_computed_on_the_device(operator: str, shape: tuple[int, ...]) -> None:
+    x = X.reshape(3, 4) if operator == "MatMul" else X.reshape(1, 1, 12)
+    arrays = [a.astype(np.float16) for a in (x, np.linspace(-1, 1, 20, dtype=np.float32))]
+    arrays[1] = np.resize(arrays[1], shape)
+    node = helper.make_node(operator, ["a", "b"], ["y"])
+    (y,) = onnx_backend.run_node(node, arrays, "OPENCL", strict=True)
+    wide = [a.astype(np.float32) for a in arrays]
+    (expected,) = onnx_backend.run_node(node, wide, "CPU")
+    assert y.dtype == np.float16
+    np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_models_older_than_opset_7_are_converted() -> None:
     old = model_of(helper.make_node("Relu", ["x"], ["y"], consumed_inputs=[0]), opset=1)
     old.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 4]))

@@ -72,7 +72,7 @@ class Executor:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Feeds by input name, already of the planned shapes and dtypes; outputs by name."""
-        host: dict[str, Array] = {n: np.ascontiguousarray(feeds[n]) for n in self.plan.graph.inputs}
+        host = {n: np.asarray(feeds[n], order="C") for n in self.plan.graph.inputs}
         try:
             for name, array in host.items():
                 self._upload(name, array)
@@ -137,7 +137,7 @@ class Executor:
         results = ops.compute(operator, node, inputs)
         for name, array in zip(node.outputs, results, strict=False):
             if name:
-                host[name] = np.ascontiguousarray(array)
+                host[name] = np.asarray(array, order="C")
                 self._upload(name, host[name])
 
     def _upload(self, name: str, array: Array) -> None:
