@@ -47,7 +47,7 @@ def _taps(position: Array, size: int, how: Sampling) -> Sequence[tuple[Array, Ar
     at = np.rint(position) if how.order == "nearest" else position
     low, high = how.ends(size)
     outside = (at < low) | (at > high)
-    if how.padding == "border":
+    if how.padding == "border" and how.order != "cubic":
         at = np.where(outside, np.clip(at, 0, size - 1), at)
     elif how.padding == "reflection":
         at = np.where(outside, _reflected(at, low, high), at)
