@@ -22,18 +22,17 @@ UNTESTED = {"GlobalLpPool": "has no official node test; see test_ops_versions.py
 
 HOST_ONLY = {
     "AffineGrid", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor",
-    "BlackmanWindow", "CausalConvWithState", "CenterCropPad", "Col2Im", "Compress", "Constant",
-    "ConvInteger", "CumProd", "CumSum", "DFT", "DeformConv", "Det", "DynamicQuantizeLinear",
-    "Einsum", "EyeLike", "GRU", "GatherElements", "GatherND", "GlobalLpPool", "GridSample",
-    "HammingWindow", "HannWindow", "Hardmax", "If", "LSTM", "LinearAttention", "Loop", "LpPool",
-    "MatMulInteger", "MaxUnpool", "MelWeightMatrix", "NegativeLogLikelihoodLoss",
-    "NonMaxSuppression", "NonZero", "OneHot", "OptionalGetElement", "OptionalHasElement",
-    "QLinearConv", "QLinearMatMul", "RNN", "Range", "ReverseSequence", "RoiAlign",
-    "RotaryEmbedding", "STFT", "Scan", "Scatter", "ScatterElements", "ScatterND", "Shape",
-    "Size", "SoftmaxCrossEntropyLoss", "TensorScatter", "TfIdfVectorizer", "TopK", "Trilu",
-    "Unique",
+    "BlackmanWindow", "CenterCropPad", "Col2Im", "Compress", "Constant", "ConvInteger",
+    "CumProd", "CumSum", "DFT", "DeformConv", "Det", "DynamicQuantizeLinear", "Einsum",
+    "EyeLike", "GRU", "GatherElements", "GatherND", "GlobalLpPool", "GridSample",
+    "HammingWindow", "HannWindow", "If", "LSTM", "LinearAttention", "Loop", "MatMulInteger",
+    "MaxUnpool", "MelWeightMatrix", "NegativeLogLikelihoodLoss", "NonMaxSuppression", "NonZero",
+    "OneHot", "OptionalGetElement", "OptionalHasElement", "QLinearConv", "QLinearMatMul", "RNN",
+    "Range", "ReverseSequence", "RoiAlign", "RotaryEmbedding", "STFT", "Scan", "Scatter",
+    "ScatterElements", "ScatterND", "Shape", "Size", "SoftmaxCrossEntropyLoss", "TensorScatter",
+    "TfIdfVectorizer", "TopK", "Trilu", "Unique",
 }  # fmt: skip
-"""Operators that no engine runs: around a network's arithmetic, or rare in classifiers."""
+"""Operators that no engine runs: around a network's arithmetic, or rare in it."""
 
 NEVER_LOWERED = HOST_ONLY | {"ConstantOfShape"}
 """The official cases of ConstantOfShape fold, or have shapes only the data tells."""

@@ -8,9 +8,12 @@ import numpy as np
 
 from rekindle._errors import ModelError
 from rekindle._types import Shape
-from rekindle.graph.ir import Array, Node, dtype_of
+from rekindle.graph.expr import Arg, sigmoid
+from rekindle.graph.ir import Array, Node, Value, dtype_of
+from rekindle.graph.lowering import Lowering
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import text
+from rekindle.graph.ops._copies import Walk, copy, row_major
 from rekindle.graph.ops._elementwise import rounded, wide
 from rekindle.graph.ops._shapes import optional, required, same_dtype
 
@@ -29,6 +32,10 @@ def _infer(node: Node, inputs: Sequence[Operand | None]) -> tuple[TensorType, ..
     return (TensorType(dtype, x.shape), TensorType(dtype, state))
 
 
+def _activation(node: Node) -> str:
+    return text(node, "activation", "none", choices=("none", "silu", "swish"))
+
+
 def _reference(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     """Input (batch, channels, steps), weights (channels, 1, taps); the state comes before."""
     given, w = required(node, inputs, 0), wide(required(node, inputs, 1))
@@ -38,9 +45,46 @@ def _reference(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     x = np.concatenate((before, given), axis=2)
     y = sum(wide(x)[:, :, tap : tap + steps] * w[:, 0, tap : tap + 1] for tap in range(taps))
     y = np.asarray(y) if bias is None else y + wide(bias)[:, None]
-    if text(node, "activation", "none", choices=("none", "silu", "swish")) != "none":
+    if _activation(node) != "none":
         y = y / (1 + np.exp(-y))
     return rounded(y, dtype_of(given)), x[:, :, x.shape[2] - (taps - 1) :]
 
 
-register("CausalConvWithState", Operator(since=27, infer=_infer, reference=_reference))
+def _lower(lowering: Lowering) -> None:
+    x, w, out = lowering.input(0), lowering.input(1), lowering.output
+    batch, channels, steps = x.static_shape
+    before = w.static_shape[2] - 1
+    whole = lowering.temporary((batch, channels, steps + before), x.dtype)
+    strides = row_major(whole.static_shape)
+    if lowering.has_input(3):
+        past = lowering.input(3)
+        _copied(lowering, past, whole, Walk(row_major(past.static_shape)), Walk(strides))
+    else:
+        lowering.call("fill", (), whole, value=0)
+    _copied(lowering, x, whole, Walk(row_major(x.static_shape)), Walk(strides, before))
+    silent = _activation(lowering.node) == "none"
+    lowering.call(
+        "conv",
+        (whole, w, lowering.input(2) if lowering.has_input(2) else None),
+        out,
+        strides=(1,),
+        pads=(0, 0),
+        dilations=(1,),
+        group=channels,
+        epilogue=None if silent else Arg(0) * sigmoid(Arg(0)),
+    )
+    state = (*lowering.outputs(), None)[1]
+    if state is not None:
+        target = Walk(row_major(state.static_shape))
+        copy(lowering, whole, state, state.static_shape, Walk(strides, steps), target)
+
+
+def _copied(lowering: Lowering, x: Value, out: Value, source: Walk, target: Walk) -> None:
+    if 0 not in x.static_shape:
+        copy(lowering, x, out, x.static_shape, source, target)
+
+
+register(
+    "CausalConvWithState",
+    Operator(since=27, infer=_infer, reference=_reference, lower=_lower),
+)

@@ -13,6 +13,7 @@ import numpy as np
 
 from rekindle._errors import ModelError
 from rekindle._types import DType
+from rekindle.graph.expr import Arg, Expr, call
 from rekindle.graph.ir import Array, Node, dtype_of
 from rekindle.graph.lowering import Lowering, NotLowered
 from rekindle.graph.ops import Lower, Operand, Operator, TensorType, register
@@ -124,6 +125,38 @@ def _lower(kind: str) -> Lower:
     return lower
 
 
+def _lower_lp(lowering: Lowering) -> None:
+    """The p-th root of the sum of p-th powers, which is a mean times the number of taps."""
+    x, out, node = lowering.input(0), lowering.output, lowering.node
+    p, frame = integer(node, "p", 2), _frame(node, len(x.static_shape))
+    if not x.dtype.is_float:
+        raise NotLowered(f"{node.op_type} of {x.dtype}")
+    sizes, pads = x.static_shape[2:], frame.padding(x.static_shape[2:])
+    rank, counts = len(sizes), out.static_shape[2:]
+    ends = [(n - 1) * s + r for n, s, r in zip(counts, frame.strides, frame.reach, strict=True)]
+    if any(end > sizes[i] + pads[i] + pads[i + rank] for i, end in enumerate(ends)):
+        raise NotLowered(f"{node.op_type} with windows that end outside")
+    size: Expr = call("abs", Arg(0))
+    powers = lowering.temporary(x.static_shape, x.dtype)
+    power = size if p == 1 else Arg(0) * Arg(0) if p == 2 else call("pow", size, float(p))
+    lowering.call("elementwise", (x,), powers, expr=power)
+    means = lowering.temporary(out.static_shape, x.dtype)
+    lowering.call(
+        "pool",
+        (powers,),
+        means,
+        kind="average",
+        kernel=frame.kernel,
+        strides=frame.strides,
+        pads=pads,
+        dilations=frame.dilations,
+        count_include_pad=True,
+    )
+    total = Arg(0) * float(math.prod(frame.kernel))
+    root = total if p == 1 else call("sqrt", total) if p == 2 else call("pow", total, 1 / p)
+    lowering.call("elementwise", (means,), out, expr=root)
+
+
 def _flops(node: Node, inputs: Sequence[Operand | None], outputs: Sequence[TensorType]) -> int:
     """One for each tap."""
     return math.prod(integers(node, "kernel_shape") or ()) * numel(outputs[0].shape)
@@ -151,4 +184,7 @@ register(
         layouts="spatial",
     ),
 )
-register("LpPool", Operator(since=2, infer=_infer, reference=_lp_pool, flops=_flops))
+register(
+    "LpPool",
+    Operator(since=2, infer=_infer, reference=_lp_pool, lower=_lower_lp, flops=_flops),
+)

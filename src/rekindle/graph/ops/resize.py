@@ -20,7 +20,8 @@ from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import flag, integers, number, text
 from rekindle.graph.ops._copies import Walk, copy, row_major
 from rekindle.graph.ops._elementwise import rounded, wide
-from rekindle.graph.ops._resampling import Axis, Filter, nearest_index, positions, weights
+from rekindle.graph.ops._resampling import Axis, Filter, nearest_index, weights
+from rekindle.graph.ops._resizing import is_whole, lower_separable, outside
 from rekindle.graph.ops._shapes import (
     normalize_axis,
     optional,
@@ -138,16 +139,12 @@ def _symbolic_shape(node: Node, shape: Shape, given: Given) -> Shape:
 
 
 def _resample(node: Node, x: Array, axes: Sequence[Axis], how: Filter) -> Array:
-    y, outside = wide(x), np.zeros((1,) * x.ndim, bool)
+    y = wide(x)
     for i, axis in enumerate(axes):
-        if axis == Axis(axis.size, axis.size, 1.0):
-            continue
-        y = np.moveaxis(np.tensordot(weights(axis, how), y, axes=(1, i)), 0, i)
-        if how.coordinates == "tf_crop_and_resize":
-            at = positions(axis, how.coordinates)
-            beyond = (at < 0) | (at > axis.size - 1)
-            outside = outside | beyond.reshape([-1 if j == i else 1 for j in range(x.ndim)])
-    y = np.where(outside, number(node, "extrapolation_value", 0.0), y)
+        if not is_whole(axis):
+            y = np.moveaxis(np.tensordot(weights(axis, how), y, axes=(1, i)), 0, i)
+    if how.coordinates == "tf_crop_and_resize":
+        y = np.where(outside(axes), number(node, "extrapolation_value", 0.0), y)
     return np.rint(y) if x.dtype.kind in "iu" else y
 
 
@@ -179,16 +176,16 @@ def _operator(since: int, read: Read, constants: Sequence[int], *, simple: bool)
         given = [None, *(lowering.constant(i) for i in constants)]
         if any(lowering.has_input(i) and given[i] is None for i in constants):
             raise NotLowered("its scales or sizes are computed at run time")
-        if how.mode != "nearest" or how.coordinates == "tf_crop_and_resize":
-            raise NotLowered(f"{node.op_type} with mode {how.mode}, {how.coordinates}")
-        shape = lowering.input(0).static_shape
-        _lower_nearest(lowering, _axes(node, shape, read(node, given)), how)
+        axes = _axes(node, lowering.input(0).static_shape, read(node, given))
+        plain = how.mode == "nearest" and how.coordinates != "tf_crop_and_resize"
+        if not (plain and _lower_evenly(lowering, axes, how)):
+            lower_separable(lowering, axes, how, number(node, "extrapolation_value", 0.0))
 
     return Operator(since=since, infer=infer, reference=reference, lower=lower)
 
 
-def _lower_nearest(lowering: Lowering, axes: Sequence[Axis], how: Filter) -> None:
-    """A copy, where each axis repeats positions evenly or skips some evenly."""
+def _lower_evenly(lowering: Lowering, axes: Sequence[Axis], how: Filter) -> bool:
+    """A copy, where each axis repeats positions evenly or skips some evenly; else False."""
     x, out = lowering.input(0), lowering.output
     walked: list[int] = []
     steps_in: list[int] = []
@@ -209,8 +206,9 @@ def _lower_nearest(lowering: Lowering, axes: Sequence[Axis], how: Filter) -> Non
             steps_out.append(step_out)
             offset += int(index[0]) * step_in
         else:
-            raise NotLowered("Resize that repeats positions unevenly")
+            return False
     copy(lowering, x, out, walked, Walk(tuple(steps_in), offset), Walk(tuple(steps_out)))
+    return True
 
 
 register(

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rekindle._types import DType
+from rekindle.graph.expr import Arg, Cast, call
 from rekindle.graph.ir import Array, Node, dtype_of
 from rekindle.graph.lowering import Lowering, NotLowered
 from rekindle.graph.ops import Lower, Operand, Operator, TensorType, register
@@ -96,6 +98,30 @@ def _lower(log: bool, *, coerced: bool) -> Lower:
     return lower
 
 
+def _lower_hardmax(*, coerced: bool) -> Lower:
+    """1 where a position along the axis is that of the first maximum."""
+
+    def lower(lowering: Lowering) -> None:
+        x, out = lowering.input(0), lowering.output
+        shape = x.static_shape
+        if not shape:
+            raise NotLowered("the hardmax of a scalar")
+        axis = _axis(lowering.node, len(shape), coerced=coerced)
+        if coerced:
+            shape, axis = (math.prod(shape[:axis]), math.prod(shape[axis:])), 1
+            x = lowering.view(x, shape)
+        kept = tuple(1 if i == axis else d for i, d in enumerate(shape))
+        found = lowering.temporary(kept, DType.INT64)
+        lowering.call("arg_reduce", (x,), found, kind="max", axis=axis, last=False)
+        along = np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))])
+        y = lowering.temporary(shape, out.dtype)
+        equal = Cast(out.dtype, call("eq", Arg(0), Arg(1)))
+        lowering.call("elementwise", (lowering.literal(along), found), y, expr=equal)
+        lowering.call("view", (y,), out)
+
+    return lower
+
+
 register(
     "Softmax",
     _operator(_softmax, _lower(False, coerced=True), 1),
@@ -106,4 +132,8 @@ register(
     _operator(_log_softmax, _lower(True, coerced=True), 1),
     _operator(_log_softmax, _lower(True, coerced=False), 13),
 )
-register("Hardmax", _operator(_hardmax, None, 1), _operator(_hardmax, None, 13))
+register(
+    "Hardmax",
+    _operator(_hardmax, _lower_hardmax(coerced=True), 1),
+    _operator(_hardmax, _lower_hardmax(coerced=False), 13),
+)
