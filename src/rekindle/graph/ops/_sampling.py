@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def _taps(position: Array, size: int, how: Sampling) -> Sequence[tuple[Array, Ar
     elif how.padding == "reflection":
         at = np.where(outside, _reflected(at, low, high), at)
     base = np.floor(at)
-    shifts, weights = _WEIGHTS[how.order]
+    shifts, weights = WEIGHTS[how.order]
     found = []
     for shift, weight in zip(shifts, weights, strict=True):
         index = base + shift
@@ -79,22 +79,23 @@ def _reflected(x: Array, low: float, high: float) -> Array:
     return np.where(x < low, below, np.where(x > high, above, x))
 
 
-def _near(t: Array) -> Array:
+def _near(t: Any) -> Any:
     """Weight of an element less than one away."""
-    return np.asarray(((_CUBIC + 2) * t - (_CUBIC + 3)) * t * t + 1)
+    return (t * (_CUBIC + 2) - (_CUBIC + 3)) * t * t + 1.0
 
 
-def _far(t: Array) -> Array:
+def _far(t: Any) -> Any:
     """Weight of an element one to two away."""
-    return np.asarray(((_CUBIC * t - 5 * _CUBIC) * t + 8 * _CUBIC) * t - 4 * _CUBIC)
+    return ((t * _CUBIC - 5 * _CUBIC) * t + 8 * _CUBIC) * t - 4 * _CUBIC
 
 
-_WEIGHTS: dict[str, tuple[tuple[int, ...], tuple[Callable[[Array], Array], ...]]] = {
-    "nearest": ((0,), (np.ones_like,)),
-    "linear": ((0, 1), (lambda t: 1 - t, lambda t: t)),
+WEIGHTS: dict[str, tuple[tuple[int, ...], tuple[Callable[[Any], Any], ...]]] = {
+    "nearest": ((0,), (lambda t: t * 0.0 + 1.0,)),
+    "linear": ((0, 1), (lambda t: 1.0 - t, lambda t: t)),
     "cubic": (
         (-1, 0, 1, 2),
-        (lambda t: _far(t + 1), _near, lambda t: _near(1 - t), lambda t: _far(2 - t)),
+        (lambda t: _far(t + 1.0), _near, lambda t: _near(1.0 - t), lambda t: _far(2.0 - t)),
     ),
 }
-"""Elements from the one at or before a position, and their weights by how far it is past it."""
+"""Elements from the one at or before a position, and their weights by how far it is past it: of
+arrays, and of expressions."""

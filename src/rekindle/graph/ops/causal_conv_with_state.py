@@ -13,6 +13,7 @@ from rekindle.graph.ir import Array, Node, Value, dtype_of
 from rekindle.graph.lowering import Lowering
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import text
+from rekindle.graph.ops._convolution import convolution_flops
 from rekindle.graph.ops._copies import Walk, copy, row_major
 from rekindle.graph.ops._elementwise import rounded, wide
 from rekindle.graph.ops._shapes import optional, required, same_dtype
@@ -84,7 +85,11 @@ def _copied(lowering: Lowering, x: Value, out: Value, source: Walk, target: Walk
         copy(lowering, x, out, x.static_shape, source, target)
 
 
+def _flops(node: Node, inputs: Sequence[Operand | None], outputs: Sequence[TensorType]) -> int:
+    return convolution_flops(required(node, inputs, 1), outputs[0])
+
+
 register(
     "CausalConvWithState",
-    Operator(since=27, infer=_infer, reference=_reference, lower=_lower),
+    Operator(since=27, infer=_infer, reference=_reference, lower=_lower, flops=_flops),
 )

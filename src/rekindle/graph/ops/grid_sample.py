@@ -1,6 +1,6 @@
 """GridSample and AffineGrid: images read at given positions. Jaderberg et al. 2015.
 
-Positions run from -1 to 1 along each axis, the last axis first. Computed on the host.
+Positions run from -1 to 1 along each axis, the last axis first.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import numpy as np
 from rekindle._errors import ModelError
 from rekindle._types import Shape
 from rekindle.graph.ir import Array, Node, dtype_of
+from rekindle.graph.lowering import Lowering
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import flag, text
 from rekindle.graph.ops._elementwise import rounded, wide
-from rekindle.graph.ops._sampling import Sampling, sample
-from rekindle.graph.ops._shapes import required, unknown_dim, whole_numbers
+from rekindle.graph.ops._grid import lower_sample
+from rekindle.graph.ops._sampling import WEIGHTS, Sampling, sample
+from rekindle.graph.ops._shapes import numel, required, unknown_dim, whole_numbers
 
 NAMES = ("AffineGrid", "GridSample")
 
@@ -50,13 +52,21 @@ def _names(grid: Operand) -> tuple[str, ...]:
     return tuple(d for d in grid.shape or () if isinstance(d, str))
 
 
-def _reference(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
-    x, grid = required(node, inputs, 0), wide(required(node, inputs, 1))[..., ::-1]
-    how = Sampling(
+def _how(node: Node) -> Sampling:
+    return Sampling(
         _ORDERS[text(node, "mode", "linear", choices=tuple(_ORDERS))],
         _PADDING[text(node, "padding_mode", "zeros", choices=tuple(_PADDING))],
         flag(node, "align_corners"),
     )
+
+
+def _lower(lowering: Lowering) -> None:
+    lower_sample(lowering, _how(lowering.node))
+
+
+def _reference(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+    x, grid = required(node, inputs, 0), wide(required(node, inputs, 1))[..., ::-1]
+    how = _how(node)
     sizes = np.array(x.shape[2:], np.float64)
     positions = (grid + 1) / 2 * (sizes - 1) if how.corners else ((grid + 1) * sizes - 1) / 2
     return (rounded(sample(x, positions, how), dtype_of(x)),)
@@ -91,5 +101,14 @@ def _affine(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     return (rounded(places, dtype_of(theta)),)
 
 
-register("GridSample", Operator(since=16, infer=_infer, reference=_reference))
+def _flops(node: Node, inputs: Sequence[Operand | None], outputs: Sequence[TensorType]) -> int:
+    """A multiply-add for each neighbour that counts."""
+    taps = len(WEIGHTS[_how(node).order][0]) ** (len(outputs[0].shape or ()) - 2)
+    return 2 * taps * numel(outputs[0].shape)
+
+
+register(
+    "GridSample",
+    Operator(since=16, infer=_infer, reference=_reference, lower=_lower, flops=_flops),
+)
 register("AffineGrid", Operator(since=20, infer=_affine_infer, reference=_affine))
