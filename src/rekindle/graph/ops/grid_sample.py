@@ -103,7 +103,7 @@ def _affine(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
 
 def _flops(node: Node, inputs: Sequence[Operand | None], outputs: Sequence[TensorType]) -> int:
     """A multiply-add for each neighbour that counts."""
-    taps = len(WEIGHTS[_how(node).order][0]) ** (len(outputs[0].shape or ()) - 2)
+    taps: int = len(WEIGHTS[_how(node).order][0]) ** (len(outputs[0].shape or ()) - 2)
     return 2 * taps * numel(outputs[0].shape)
 
 
