@@ -74,6 +74,7 @@ class Lowering:
         """Constants that the lowering brings along; engines treat them as initializers."""
         self.graph = graph
         self._temporaries = 0
+        self._stem = next(filter(None, node.outputs), node.op_type)
 
     @property
     def inputs(self) -> tuple[Value | None, ...]:
@@ -92,6 +93,8 @@ class Lowering:
 
     @property
     def output(self) -> Value:
+        if not self.node.outputs[0]:
+            raise NotLowered("its first output is not asked for")
         return self.graph.values[self.node.outputs[0]]
 
     def outputs(self) -> tuple[Value | None, ...]:
@@ -102,12 +105,12 @@ class Lowering:
     ) -> Value:
         """A value that lives only between the calls of this node."""
         self._temporaries += 1
-        name = f"{self.node.outputs[0]}#{self._temporaries}"
+        name = f"{self._stem}#{self._temporaries}"
         return Value(name, dtype, tuple(shape), layout)
 
     def literal(self, array: Array) -> Value:
         """A constant that the node does not have as an input (positions, …)."""
-        name = f"{self.node.outputs[0]}#literal{len(self.literals)}"
+        name = f"{self._stem}#literal{len(self.literals)}"
         self.literals[name] = array
         return Value(name, dtype_of(array), array.shape)
 
@@ -116,7 +119,7 @@ class Lowering:
     ) -> Value:
         """Append a logical call; returns its output for chaining."""
         assert name in CALLS, f"unknown logical call {name}"
-        label = self.node.name or self.node.outputs[0]
+        label = self.node.name or self._stem
         self.calls.append(LogicalCall(name, tuple(inputs), output, params, label))
         return output
 

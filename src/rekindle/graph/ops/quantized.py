@@ -58,17 +58,21 @@ def _requantized(sums: Array, factor: Array, zero: Array, to: DType) -> Array:
 
 def _dynamic_infer(node: Node, inputs: Sequence[Operand | None]) -> tuple[TensorType, ...]:
     x = required(node, inputs, 0)
+    if not x.dtype.is_float:
+        raise ModelError(f"node {node} takes floats, got {x.dtype}")
     return (TensorType(DType.UINT8, x.shape), TensorType(x.dtype, ()), TensorType(DType.UINT8, ()))
 
 
 def _dynamic(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     """The range of the data, widened to hold 0, on 256 steps; in float32, as its results are."""
     x = required(node, inputs, 0)
+    if x.dtype.kind != "f":
+        raise ModelError(f"node {node} takes floats, got {x.dtype}")
     low, high = min(x.min(initial=0), x.dtype.type(0)), max(x.max(initial=0), x.dtype.type(0))
     scale = np.asarray((high - low) / x.dtype.type(255) if high > low else 1, x.dtype)
     zero = np.clip(np.rint(-low / scale), 0, 255)
     y = np.clip(np.rint(x / scale) + zero, 0, 255)
-    return y.astype(np.uint8), scale, np.asarray(zero, np.uint8)
+    return np.asarray(y, np.uint8), scale, np.asarray(zero, np.uint8)
 
 
 # --- MatMulInteger, QLinearMatMul --------------------------------------------------------------

@@ -1,7 +1,7 @@
 """RNN, GRU and LSTM: recurrent layers over a sequence, in one or both directions.
 
 Hochreiter and Schmidhuber 1997 "Long Short-Term Memory" with the peepholes of Gers et al. 2002;
-Cho et al. 2014 "Learning Phrase Representations" for the GRU. Computed on the host.
+Cho et al. 2014 "Learning Phrase Representations" for the GRU.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import numpy as np
 from rekindle._errors import ModelError
 from rekindle._types import Shape
 from rekindle.graph.ir import Array, Node, dtype_of
+from rekindle.graph.lowering import Lowering, NotLowered
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import flag, number, text
 from rekindle.graph.ops._elementwise import rounded, wide
+from rekindle.graph.ops._recurrence import lower
 from rekindle.graph.ops._shapes import optional, required
 
 NAMES = ("GRU", "LSTM", "RNN")
@@ -207,6 +209,15 @@ def _initial(given: Array | None, shape: tuple[int, ...], batch_first: bool) -> 
     return wide(given).swapaxes(0, 1) if batch_first else wide(given)
 
 
+def _lower(lowering: Lowering) -> None:
+    node, backwards = lowering.node, list(_directions(lowering.node))
+    defaults = _DEFAULTS[node.op_type]
+    names = tuple(node.attr("activations") or defaults * len(backwards))
+    if names != names[: len(defaults)] * len(backwards):
+        raise NotLowered(f"{node.op_type} with other activations in each direction")
+    lower(lowering, _GATES[node.op_type], names[: len(defaults)], backwards)
+
+
 def _flops(node: Node, inputs: Sequence[Operand | None], outputs: Sequence[TensorType]) -> int:
     """Two for each multiply-add of both weights at each step."""
     total = 0
@@ -218,6 +229,6 @@ def _flops(node: Node, inputs: Sequence[Operand | None], outputs: Sequence[Tenso
     return total
 
 
-register("RNN", Operator(since=7, infer=_infer, reference=_reference, flops=_flops))
-register("GRU", Operator(since=7, infer=_infer, reference=_reference, flops=_flops))
-register("LSTM", Operator(since=7, infer=_infer, reference=_reference, flops=_flops))
+register("RNN", Operator(since=7, infer=_infer, reference=_reference, lower=_lower, flops=_flops))
+register("GRU", Operator(since=7, infer=_infer, reference=_reference, lower=_lower, flops=_flops))
+register("LSTM", Operator(since=7, infer=_infer, reference=_reference, lower=_lower, flops=_flops))
