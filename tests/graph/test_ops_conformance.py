@@ -25,12 +25,11 @@ HOST_ONLY = {
     "BlackmanWindow", "CenterCropPad", "Col2Im", "Compress", "Constant", "ConvInteger",
     "CumProd", "CumSum", "DFT", "DeformConv", "Det", "DynamicQuantizeLinear", "Einsum",
     "EyeLike", "GatherElements", "GatherND", "GlobalLpPool", "HammingWindow", "HannWindow",
-    "If", "LinearAttention", "Loop", "MatMulInteger", "MaxUnpool", "MelWeightMatrix",
-    "NegativeLogLikelihoodLoss", "NonMaxSuppression", "NonZero", "OneHot", "OptionalGetElement",
-    "OptionalHasElement", "QLinearConv", "QLinearMatMul", "Range", "ReverseSequence",
-    "RoiAlign", "RotaryEmbedding", "STFT", "Scan", "Scatter", "ScatterElements", "ScatterND",
-    "Shape", "Size", "SoftmaxCrossEntropyLoss", "TensorScatter", "TfIdfVectorizer", "TopK",
-    "Trilu", "Unique",
+    "If", "Loop", "MatMulInteger", "MaxUnpool", "MelWeightMatrix", "NegativeLogLikelihoodLoss",
+    "NonMaxSuppression", "NonZero", "OneHot", "OptionalGetElement", "OptionalHasElement",
+    "QLinearConv", "QLinearMatMul", "Range", "ReverseSequence", "RoiAlign", "RotaryEmbedding",
+    "STFT", "Scan", "Scatter", "ScatterElements", "ScatterND", "Shape", "Size",
+    "SoftmaxCrossEntropyLoss", "TensorScatter", "TfIdfVectorizer", "TopK", "Trilu", "Unique",
 }  # fmt: skip
 """Operators that no engine runs: around a network's arithmetic, or rare in it."""
 

@@ -1,7 +1,7 @@
 """LinearAttention: attention whose memory is one matrix a head, updated step by step.
 
 Katharopoulos et al. 2020 "Transformers are RNNs"; Yang et al. 2024 "Gated Delta Networks" for the
-decay and the delta rule. Computed on the host.
+decay and the delta rule.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import numpy as np
 from rekindle._errors import ModelError
 from rekindle._types import Dim
 from rekindle.graph.ir import Array, Node, dtype_of
+from rekindle.graph.lowering import Lowering
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import integer, number, text
 from rekindle.graph.ops._elementwise import rounded, wide
-from rekindle.graph.ops._shapes import optional, required, unknown_dim
+from rekindle.graph.ops._linear_memory import lower_steps
+from rekindle.graph.ops._shapes import numel, optional, required, unknown_dim
 
 _RULES = ("linear", "gated", "delta", "gated_delta")
 
@@ -87,4 +89,20 @@ def _reference(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     return rounded(y, dtype_of(given)), rounded(state, dtype_of(given if past is None else past))
 
 
-register("LinearAttention", Operator(since=27, infer=_infer, reference=_reference))
+def _lower(lowering: Lowering) -> None:
+    queries, heads = _heads(lowering.node)
+    lower_steps(lowering, queries, heads, number(lowering.node, "scale", 0.0))
+
+
+def _flops(node: Node, inputs: Sequence[Operand | None], outputs: Sequence[TensorType]) -> int:
+    """Each step writes the memory once and each query head reads it: two an element."""
+    queries, heads = _heads(node)
+    steps = (outputs[0].shape or (0, 0))[1]
+    each = numel(outputs[1].shape) // heads
+    return 2 * each * (queries + heads) * (steps if isinstance(steps, int) else 0)
+
+
+register(
+    "LinearAttention",
+    Operator(since=27, infer=_infer, reference=_reference, lower=_lower, flops=_flops),
+)
