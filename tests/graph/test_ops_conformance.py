@@ -26,10 +26,10 @@ HOST_ONLY = {
     "CumProd", "CumSum", "DFT", "DeformConv", "Det", "DynamicQuantizeLinear", "Einsum",
     "EyeLike", "GatherElements", "GatherND", "GlobalLpPool", "HammingWindow", "HannWindow",
     "If", "Loop", "MatMulInteger", "MaxUnpool", "MelWeightMatrix", "NegativeLogLikelihoodLoss",
-    "NonMaxSuppression", "NonZero", "OneHot", "OptionalGetElement", "OptionalHasElement",
-    "QLinearConv", "QLinearMatMul", "Range", "ReverseSequence", "RoiAlign", "RotaryEmbedding",
-    "STFT", "Scan", "Scatter", "ScatterElements", "ScatterND", "Shape", "Size",
-    "SoftmaxCrossEntropyLoss", "TensorScatter", "TfIdfVectorizer", "TopK", "Trilu", "Unique",
+    "NonMaxSuppression", "NonZero", "OneHot", "OptionalHasElement", "QLinearConv",
+    "QLinearMatMul", "Range", "ReverseSequence", "RoiAlign", "STFT", "Scan", "Scatter",
+    "ScatterElements", "ScatterND", "Shape", "Size", "SoftmaxCrossEntropyLoss", "TensorScatter",
+    "TfIdfVectorizer", "TopK", "Trilu", "Unique",
 }  # fmt: skip
 """Operators that no engine runs: around a network's arithmetic, or rare in it."""
 

@@ -9,6 +9,7 @@ import numpy as np
 from rekindle._errors import ModelError
 from rekindle._types import DType
 from rekindle.graph.ir import Array, Node
+from rekindle.graph.lowering import Lowering
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._shapes import optional, required, same_type
 
@@ -31,4 +32,13 @@ def _get(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
 
 
 register("OptionalHasElement", Operator(since=15, infer=_has_infer, reference=_has))
-register("OptionalGetElement", Operator(since=15, infer=same_type, reference=_get))
+
+
+def _get_lower(lowering: Lowering) -> None:
+    lowering.call("view", (lowering.input(0),), lowering.output)
+
+
+register(
+    "OptionalGetElement",
+    Operator(since=15, infer=same_type, reference=_get, lower=_get_lower),
+)
