@@ -23,9 +23,9 @@ UNTESTED = {"GlobalLpPool": "has no official node test; see test_ops_versions.py
 HOST_ONLY = {
     "AffineGrid", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor",
     "BlackmanWindow", "CenterCropPad", "Col2Im", "Compress", "Constant", "ConvInteger",
-    "CumProd", "CumSum", "DFT", "DeformConv", "Det", "DynamicQuantizeLinear", "Einsum",
-    "EyeLike", "GatherElements", "GatherND", "GlobalLpPool", "HammingWindow", "HannWindow",
-    "If", "Loop", "MatMulInteger", "MaxUnpool", "MelWeightMatrix", "NegativeLogLikelihoodLoss",
+    "CumProd", "CumSum", "DeformConv", "Det", "DynamicQuantizeLinear", "Einsum", "EyeLike",
+    "GatherElements", "GatherND", "GlobalLpPool", "HammingWindow", "HannWindow", "If", "Loop",
+    "MatMulInteger", "MaxUnpool", "MelWeightMatrix", "NegativeLogLikelihoodLoss",
     "NonMaxSuppression", "NonZero", "OneHot", "OptionalHasElement", "QLinearConv",
     "QLinearMatMul", "Range", "ReverseSequence", "RoiAlign", "STFT", "Scan", "Scatter",
     "ScatterElements", "ScatterND", "Shape", "Size", "SoftmaxCrossEntropyLoss", "TensorScatter",

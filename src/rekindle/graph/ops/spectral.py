@@ -1,20 +1,27 @@
-"""DFT, STFT, MelWeightMatrix and the Hann, Hamming and Blackman windows: on the host."""
+"""DFT, STFT, MelWeightMatrix and the Hann, Hamming and Blackman windows."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from rekindle._errors import ModelError
 from rekindle._types import Dim, DType, Shape
-from rekindle.graph.ir import Array, Node, dtype_of
+from rekindle.graph.ir import Array, Node, Value, dtype_of
+from rekindle.graph.lowering import Lowering, NotLowered
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import dtype, flag, integer
+from rekindle.graph.ops._copies import Walk, copy, row_major
 from rekindle.graph.ops._elementwise import rounded, wide
-from rekindle.graph.ops._shapes import normalize_axis, optional, required, unknown_dim
+from rekindle.graph.ops._shapes import normalize_axis, numel, optional, required, unknown_dim
 
 NAMES = ("BlackmanWindow", "DFT", "HammingWindow", "HannWindow", "MelWeightMatrix", "STFT")
+
+
+_LONGEST = 4096
+"""A longer transform is better fast, on the host, than as a product."""
 
 
 def _constant(operand: Operand | None) -> int | None:
@@ -34,8 +41,8 @@ def _complex(x: Array) -> Array:
     return values[..., 0] if x.shape[-1] == 1 else values[..., 0] + 1j * values[..., 1]
 
 
-def _parts(z: Array, to: DType) -> Array:
-    return rounded(np.stack((z.real, z.imag), axis=-1), to)
+def _parts(z: Array) -> Array:
+    return np.stack((z.real, z.imag), axis=-1)
 
 
 # --- DFT ---------------------------------------------------------------------------------------
@@ -72,17 +79,70 @@ def _dft(by_input: bool, since: int) -> Operator:
     def reference(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         x, length = required(node, inputs, 0), _whole(optional(inputs, 1))
         axis = _dft_axis(node, _whole(optional(inputs, 2)), x.ndim, by_input=by_input)
-        z, to = _complex(x), dtype_of(x)
-        if flag(node, "inverse") and flag(node, "onesided"):
-            return (rounded(np.fft.irfft(z, n=length, axis=axis)[..., None], to),)
-        if flag(node, "inverse"):
-            return (_parts(np.fft.ifft(z, n=length, axis=axis), to),)
-        found = np.fft.fft(z, n=length, axis=axis)
-        if flag(node, "onesided"):
-            found = found.take(range(found.shape[axis] // 2 + 1), axis=axis)
-        return (_parts(found, to),)
+        return (rounded(_transformed(node, x, length, axis), dtype_of(x)),)
 
-    return Operator(since=since, infer=infer, reference=reference)
+    def lower(lowering: Lowering) -> None:
+        node, rank = lowering.node, len(lowering.input(0).static_shape)
+        length, given = lowering.constant(1), lowering.constant(2)
+        if any(lowering.has_input(i) and lowering.constant(i) is None for i in (1, 2)):
+            raise NotLowered("its length or axis is computed at run time")
+        axis = _dft_axis(node, _whole(given), rank, by_input=by_input)
+        _lower_transform(lowering, axis, _whole(length))
+
+    return Operator(since=since, infer=infer, reference=reference, lower=lower, flops=_dft_flops)
+
+
+def _transformed(node: Node, x: Array, length: int | None, axis: int) -> Array:
+    """The transform in float64, its parts along the last axis."""
+    z = _complex(x)
+    if flag(node, "inverse") and flag(node, "onesided"):
+        return np.fft.irfft(z, n=length, axis=axis)[..., None]
+    if flag(node, "inverse"):
+        return _parts(np.fft.ifft(z, n=length, axis=axis))
+    found = np.fft.fft(z, n=length, axis=axis)
+    if flag(node, "onesided"):
+        found = found.take(range(found.shape[axis] // 2 + 1), axis=axis)
+    return _parts(found)
+
+
+def _dft_flops(node: Node, inputs: Sequence[Operand | None], outputs: Sequence[TensorType]) -> int:
+    """Of a fast transform, about five for each element and halving of the length."""
+    count = numel(outputs[0].shape)
+    longest = max((d for d in outputs[0].shape or () if isinstance(d, int)), default=1)
+    return 5 * count * max(longest.bit_length() - 1, 1)
+
+
+def _lower_transform(lowering: Lowering, axis: int, length: int | None) -> None:
+    """A product with the transform of every unit vector, parts and positions as one axis."""
+    x, out = lowering.input(0), lowering.output
+    if x.dtype is DType.FLOAT64:
+        raise NotLowered(f"{lowering.node.op_type} of {x.dtype}")
+    size, parts = x.static_shape[axis], x.static_shape[-1]
+    made, given = out.static_shape[axis], out.static_shape[-1]
+    if max(size * parts, made * given) > _LONGEST:
+        raise NotLowered(f"{lowering.node.op_type} over {size} positions")
+    units = np.eye(size * parts).reshape(-1, size, parts)
+    matrix = _transformed(lowering.node, units, length, 1).reshape(size * parts, -1)
+    outer, inner = math.prod(x.static_shape[:axis]), math.prod(x.static_shape[axis + 1 : -1])
+    rows = lowering.temporary((outer * inner, size * parts), x.dtype)
+    _swap(lowering, x, rows, (outer, size, inner, parts))
+    found = lowering.call(
+        "matmul",
+        (rows, lowering.literal(matrix.astype(np.float32))),
+        lowering.temporary((outer * inner, made * given), x.dtype),
+        transpose_a=False,
+        transpose_b=False,
+        epilogue=None,
+    )
+    _swap(lowering, found, out, (outer, inner, made, given))
+
+
+def _swap(lowering: Lowering, x: Value, out: Value, shape: tuple[int, int, int, int]) -> None:
+    """(a, b, c, d) into the memory of `out` as (a, c, b, d)."""
+    a, b, c, d = shape
+    steps = row_major(shape)
+    source = Walk((steps[0], steps[2], steps[1], steps[3]))
+    copy(lowering, x, out, (a, c, b, d), source, Walk(row_major((a, c, b, d))))
 
 
 # --- STFT --------------------------------------------------------------------------------------
@@ -118,7 +178,7 @@ def _stft(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     found = np.fft.fft(frames, axis=-1)
     if flag(node, "onesided", True):
         found = found[..., : length // 2 + 1]
-    return (_parts(found, dtype_of(signal)),)
+    return (rounded(_parts(found), dtype_of(signal)),)
 
 
 # --- MelWeightMatrix ---------------------------------------------------------------------------
