@@ -27,3 +27,4 @@ def test_no_case_is_lost_and_every_exclusion_is_one(cases: list[Case]) -> None:
 def test_nearly_all_cases_pass_on_the_device() -> None:
     found = summarize(*collect("OPENCL"))
     assert found["passed_percent"] >= 98, found["failed"]
+    assert found["wholly_on_device_percent"] >= 95, found["on_host_in_float_cases"]

@@ -27,7 +27,9 @@ def run_node(graph: Graph, node: Node, arrays: Mapping[str, Array]) -> dict[str,
     ops.lower(operator, lowering)
     known = {**graph.initializers, **lowering.literals, **arrays}
     values = run_calls(lowering.calls, known)
-    return {name: values[name] for name in node.outputs if name}
+    # No call writes what is empty.
+    outputs = [graph.values[name] for name in node.outputs if name]
+    return {v.name: values[v.name] if v.name in values else _unwritten(v) for v in outputs}
 
 
 def run_calls(calls: Sequence[LogicalCall], arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -117,8 +117,10 @@ class Lowering:
     def call(
         self, name: str, inputs: Sequence[Value | None], output: Value, /, **params: Any
     ) -> Value:
-        """Append a logical call; returns its output for chaining."""
+        """Append a logical call, unless it writes nothing; returns its output for chaining."""
         assert name in CALLS, f"unknown logical call {name}"
+        if 0 in output.static_shape or 0 in params.get("shape", ()):
+            return output
         label = self.node.name or self._stem
         self.calls.append(LogicalCall(name, tuple(inputs), output, params, label))
         return output

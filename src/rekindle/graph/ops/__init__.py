@@ -153,12 +153,24 @@ def lower(operator: Operator, lowering: Lowering) -> None:
     for value in (*computed, *(v for v in lowering.outputs() if v)):
         if not value.is_static:
             raise NotLowered(f"the shape of {value.name!r} depends on the data")
-        if 0 in value.static_shape:
-            raise NotLowered(f"{value.name!r} is empty")
         if math.prod(value.static_shape) >= _MAX_ELEMENTS:
             raise NotLowered(f"{value.name!r} has 2**31 elements or more")
         if value.dtype is DType.STRING:
             raise NotLowered(f"{value.name!r} holds strings")
+    empty = [v.name for v in (*lowering.inputs, *lowering.outputs()) if v and 0 in v.static_shape]
+    try:
+        _describe(operator, lowering)
+    except ModelError:
+        if empty:
+            raise NotLowered(f"{empty[0]!r} is empty") from None
+        raise
+    for call in lowering.calls:
+        if any(v is not None and 0 in v.static_shape for v in call.inputs):
+            raise NotLowered(f"{empty[0] if empty else node.outputs[0]!r} is empty")
+
+
+def _describe(operator: Operator, lowering: Lowering) -> None:
+    node = lowering.node
     if operator.lower is not None:
         with _blame(node):
             operator.lower(lowering)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -80,12 +81,13 @@ class Layer:
 def lower(lowering: Lowering, gates: int, names: tuple[str, ...], backwards: list[bool]) -> None:
     """`names`: the activations of one direction; the same for both."""
     node, x = lowering.node, lowering.input(0)
-    if x.dtype is not DType.FLOAT32 or flag(node, "layout") or flag(node, "input_forget"):
-        raise NotLowered(f"{node.op_type} of {x.dtype} with its layout or coupled gates")
+    if x.dtype is not DType.FLOAT32 or flag(node, "input_forget"):
+        raise NotLowered(f"{node.op_type} of {x.dtype}, or with coupled gates")
     if lowering.has_input(4) or any(node.attr(key) is not None for key in _REFUSED):
         raise NotLowered(f"{node.op_type} with lengths, or with clipped or bent activations")
-    if not set(names) <= _EXPRESSIONS.keys() or x.static_shape[0] > _MAX_STEPS:
-        raise NotLowered(f"{node.op_type} of {x.static_shape[0]} steps with {', '.join(names)}")
+    steps = x.static_shape[1 if flag(node, "layout") else 0]
+    if not set(names) <= _EXPRESSIONS.keys() or steps > _MAX_STEPS:
+        raise NotLowered(f"{node.op_type} of {steps} steps with {', '.join(names)}")
     functions = tuple(_EXPRESSIONS[name] for name in names)
     for direction, back in enumerate(backwards):
         _walk(Layer(lowering, direction, gates, functions), back, len(backwards))
@@ -93,12 +95,13 @@ def lower(lowering: Lowering, gates: int, names: tuple[str, ...], backwards: lis
 
 def _walk(layer: Layer, back: bool, directions: int) -> None:
     lowering, d = layer.lowering, layer.direction
-    length, batch, width = lowering.input(0).static_shape
+    x = _steps_first(lowering)
+    length, batch, width = x.static_shape
     hidden = lowering.input(2).static_shape[2]
     w = layer.parameter(1, d, (layer.gates, hidden, width))
     r = layer.parameter(2, d, (layer.gates, hidden, hidden))
     biases = _biases(layer, hidden)
-    flat = lowering.view(lowering.input(0), (length * batch, width))
+    flat = lowering.view(x, (length * batch, width))
     fed = layer.product(flat, w, biases[:1])
     fed = lowering.view(fed, (layer.gates * length, batch, hidden))
     state, cell = (_start(layer, index, (batch, hidden)) for index in (5, 6))
@@ -111,10 +114,10 @@ def _walk(layer: Layer, back: bool, directions: int) -> None:
             gates = layer.product(state, r, [entered, *biases[1:]])
             state, cell = _step(layer, gates, cell)
         if y is not None:
-            _place(lowering, state, y, t * directions + d)
+            _place(layer, state, y, t * directions + d)
     for value, end in zip((state, cell), ends, strict=False):
         if end is not None:
-            _place(lowering, value, end, d)
+            _place(layer, value, end, d)
 
 
 def _biases(layer: Layer, hidden: int) -> list[Value]:
@@ -127,17 +130,38 @@ def _biases(layer: Layer, hidden: int) -> list[Value]:
 
 
 def _start(layer: Layer, index: int, shape: tuple[int, int]) -> Value:
+    if layer.lowering.has_input(index) and flag(layer.node, "layout"):
+        given = layer.lowering.input(index)
+        start, (batch, hidden) = layer.lowering.temporary(shape, given.dtype), shape
+        each = math.prod(given.static_shape[1:])
+        source = Walk((each, 1), layer.direction * hidden)
+        copy(layer.lowering, given, start, (batch, hidden), source, Walk((hidden, 1)))
+        return start
     if layer.lowering.has_input(index):
         return layer.parameter(index, layer.direction, shape)
     return layer.lowering.literal(np.zeros(shape, np.float32))
 
 
-def _place(lowering: Lowering, x: Value, out: Value, row: int) -> None:
-    """(batch, hidden) as one row of an output's leading axes."""
+def _place(layer: Layer, x: Value, out: Value, row: int) -> None:
+    """(batch, hidden) as one row of an output; the batch lies before the rows in layout 1."""
     batch, hidden = x.static_shape
-    strides = row_major(x.static_shape)
-    target = Walk(strides, row * batch * hidden)
-    copy(lowering, x, out, (batch, hidden), Walk(strides), target)
+    target = Walk((hidden, 1), row * batch * hidden)
+    if flag(layer.node, "layout"):
+        each = math.prod(out.static_shape[1:])
+        target = Walk((each, 1), row * hidden)
+    copy(layer.lowering, x, out, (batch, hidden), Walk((hidden, 1)), target)
+
+
+def _steps_first(lowering: Lowering) -> Value:
+    """The sequence as (steps, batch, inputs)."""
+    x = lowering.input(0)
+    if not flag(lowering.node, "layout"):
+        return x
+    batch, steps, width = x.static_shape
+    shape = (steps, batch, width)
+    turned = lowering.temporary(shape, x.dtype)
+    copy(lowering, x, turned, shape, Walk((width, steps * width, 1)), Walk(row_major(shape)))
+    return turned
 
 
 def _gate(layer: Layer, gates: Value, index: int) -> Value:
