@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kernel_harness import (
     CPU8,
     CPU16,
@@ -287,3 +289,22 @@ def test_rusticl(tmp_path: Path) -> None:
     results = run_on_rusticl([case for case, _ in made], tmp_path)
     for found, (_, expected) in zip(results, made, strict=True):
         agree(found, expected)
+
+
+@settings(max_examples=15)
+@given(st.data())
+def test_any_window(data: st.DataObject) -> None:
+    """Sizes and windows are run-time numbers: an example compiles at most another tile."""
+    kernel, strides, dilations = (
+        data.draw(st.tuples(st.integers(1, 4), st.integers(1, 3))) for _ in range(3)
+    )
+    pads = data.draw(st.tuples(*[st.integers(0, 3)] * 4))
+    extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    size = [
+        data.draw(st.integers(max(1, e - pads[i] - pads[2 + i]), 13)) for i, e in enumerate(extent)
+    ]
+    images, channels, filters = (data.draw(st.integers(1, n)) for n in (2, 18, 18))
+    sizes = (images, channels, *size), (filters, channels, *kernel)
+    options = {"strides": strides, "pads": pads, "dilations": dilations}
+    check(*make("conv_tiled", *sizes, blocks=(16, 16), **options))
+    check(*make("conv_lanes", *sizes, blocks=(4, 4), target=GCN, **options))
