@@ -168,6 +168,7 @@ def test_refuses_what_it_cannot_do() -> None:
     x = value("x", (3, 2))
     assert refused("gather", [x, value("i", numbers((2,), "float32"))], value("o", (2, 2)), axis=0)
     assert refused("reorder", [x], value("o", (3, 2)))
+    assert refused("fill", [], value("o", (1, 3, 2), 16), value=1.0)
     assert refused("copy", [x], value("o", numbers((3, 2), "int32")), shape=(3, 2))
     empty = value("x", (0, 2))
     assert refused("gather", [empty, value("i", numbers((2,), "int64"))], value("o", (2, 2)),
