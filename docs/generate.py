@@ -143,14 +143,15 @@ def stored(name: str) -> dict[str, Any]:
 def measurements() -> str:
     parts = [
         "# Measurements",
-        "Every figure is a stored run in `benchmarks/results/`, with the machine, the versions "
-        "and the commit beside it. The script named in each part makes it again.",
+        (
+            "Every figure is a stored run in `benchmarks/results/`, with the machine, the versions "
+            "and the commit beside it. The script named in each part makes it again."
+        ),
     ]
     if run := stored("startup"):
         parts += [
             "## Start-up",
-            "`benchmarks/startup.py`: whole processes, wall clock, warm caches, median (range). "
-            + on_machine(run),
+            f"`benchmarks/startup.py`: whole processes, wall clock, warm caches. {on_machine(run)}",
             table(
                 ("process", "median", "range"),
                 (
@@ -162,8 +163,7 @@ def measurements() -> str:
     if run := stored("first_steps"):
         parts += [
             "## First steps",
-            "`benchmarks/first_steps.py`: the README's commands in a clean clone. "
-            + on_machine(run),
+            f"`benchmarks/first_steps.py`: commands in a clean clone. {on_machine(run)}",
             table(
                 ("command", "minutes"),
                 ((name, f"{value:.1f}") for name, value in run["minutes"].items()),
