@@ -83,7 +83,7 @@ def _model(
     from rekindle.runtime.verification import verify as compare
 
     sizes = parse_sizes(shape)
-    with open_session(model, provider="reference") as session:
+    with working(f"reading {model}"), open_session(model, provider="reference") as session:
         feeds = read_feeds(session, given, sizes)
     found = compare(
         model,

@@ -26,6 +26,7 @@ from rekindle.engine.plan import DeviceStep, Plan, plan
 from rekindle.engine.selftest_cases import Case, cases
 from rekindle.graph import ops
 from rekindle.graph.ir import Array
+from rekindle.graph.reference import difference
 
 Status = Literal["ok", "wrong", "aborted", "hung", "refused", "not used"]
 _KILL_S = 10.0
@@ -92,7 +93,7 @@ def examine(kernel: str, device: Device, tell: Callable[[dict[str, Any]], None])
     """Run all cases of a kernel in this process; `tell` gets the state before each step."""
     from rekindle.engine.compiler import compiler_for
     from rekindle.engine.executor import Weights
-    from rekindle.engine.single_node import as_stored, difference, run_alone, tolerance_of
+    from rekindle.engine.single_node import as_stored, run_alone, tolerance_of
 
     state: dict[str, Any] = {"at": "compilation", "worst": None, "wrong": [], "problem": ""}
     tell(state)

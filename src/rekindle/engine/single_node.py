@@ -16,7 +16,7 @@ from rekindle.engine.executor import Executor, Weights
 from rekindle.engine.plan import Plan
 from rekindle.graph.ir import Array, Graph, Node
 
-TOLERANCE = 1e-4
+_TOLERANCE = 1e-4
 _TOLERANCES = {DType.FLOAT16: 2e-3, DType.BFLOAT16: 2e-2}
 """Two units in the last place of the type a result is stored in."""
 _WINOGRAD = 1e-3
@@ -25,7 +25,7 @@ _WINOGRAD = 1e-3
 
 def tolerance_of(dtype: DType, algorithms: Iterable[str] = ()) -> float:
     """How far a result of `dtype` may lie from the reference, as `difference` counts it."""
-    least = _WINOGRAD if any("winograd" in name for name in algorithms) else TOLERANCE
+    least = _WINOGRAD if any("winograd" in name for name in algorithms) else _TOLERANCE
     return max(least, _TOLERANCES.get(dtype, 0.0))
 
 
@@ -75,28 +75,3 @@ def as_stored(array: Array, layout: Layout) -> Array:
     full[:, :c] = array
     split = full.reshape(n, blocks, layout.block, *spatial)
     return np.ascontiguousarray(np.moveaxis(split, 2, -1))
-
-
-def difference(found: Array, expected: Array) -> float:
-    """max|found - expected| / max|expected| over the finite elements; absolute if all are zero.
-
-    Infinite where the shapes or dtypes differ, or NaN or an infinity stands in one of them only.
-    """
-    if found.shape != expected.shape or found.dtype != expected.dtype:
-        return float("inf")
-    if found.dtype.kind in "OUS":
-        return 0.0 if np.array_equal(found, expected) else float("inf")
-    a, b = (np.asarray(x).astype(np.float64) for x in (found, expected))
-    finite = np.isfinite(b)
-    if (
-        not np.array_equal(a[~finite], b[~finite], equal_nan=True)
-        or not np.isfinite(a[finite]).all()
-    ):
-        return float("inf")
-    if not finite.any():
-        return 0.0
-    with np.errstate(over="ignore"):
-        error = float(np.abs(a[finite] - b[finite]).max())
-    if found.dtype.kind in "iub" and not np.array_equal(found, expected):
-        error = max(error, 1.0)  # float64 does not tell neighbours among large int64 apart
-    return error / (float(np.abs(b[finite]).max()) or 1.0)

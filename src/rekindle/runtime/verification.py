@@ -21,7 +21,6 @@ from rekindle.engine.executor import Executor, Weights
 from rekindle.engine.plan import DeviceStep, HostStep, Plan, Step, plan
 from rekindle.engine.single_node import (
     as_stored,
-    difference,
     isolate,
     run_alone,
     tolerance_of,
@@ -29,6 +28,7 @@ from rekindle.engine.single_node import (
 from rekindle.graph import onnx_io, ops, passes, reference
 from rekindle.graph.infer import bind
 from rekindle.graph.ir import Array, Graph
+from rekindle.graph.reference import difference
 from rekindle.runtime.framework import detect
 
 Watch = Callable[[Iterable[Step], int], Iterable[Step]]
@@ -140,8 +140,9 @@ def verify(
     chosen = select_device(device)
     target = chosen.target()
     graph = onnx_io.load(_onnx_file(model))
+    shapes = {name: array.shape for name, array in reference.checked(graph, feeds).items()}
+    bound = bind(passes.run(graph, passes.PORTABLE), shapes)
     expected = reference.run(graph, feeds)
-    bound = bind(passes.run(graph, passes.PORTABLE), {n: feeds[n].shape for n in graph.inputs})
     made = plan(passes.run(bound, passes.DEVICE, target), target)
     comparison = _Comparison(made, chosen, Weights(chosen.opencl()), tolerance)
     try:
