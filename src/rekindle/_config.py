@@ -108,6 +108,11 @@ def disabled_kernels() -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name))
 
 
+def prepend_path(folder: Path) -> None:
+    """Look for programs in `folder` first, in this process and those it starts."""
+    os.environ["PATH"] = os.pathsep.join((str(folder), os.environ.get("PATH", os.defpath)))
+
+
 def cache_dir() -> Path:
     """Folder for compiled kernels and exported models; may not exist or be writable."""
     if text := read("REKINDLE_CACHE_DIR"):

@@ -94,7 +94,7 @@ def test_the_recorded_figures_can_be_measured_again(test_data: Path, log: dict[s
             (logits,) = session.run(["logits"], {"image": feed})
             correct += int((logits.argmax(1) == labels[start : start + 500]).sum())
         # Another processor may round differently: images on the edge may change sides.
-        assert abs(correct - entry["correct"]) <= 0.0005 * len(labels)
+        assert abs(correct - entry["correct"]) <= 1 + 0.0005 * len(labels)
 
 
 def sets_of(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:

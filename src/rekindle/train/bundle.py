@@ -56,7 +56,7 @@ def write_card(folder: Path, facts: CardFacts, measured: Mapping[str, Accuracy])
             color="RGB",
             resize="shortest",
             size=side,
-            interpolation="area",
+            interpolation="bilinear",  # antialiased: as soft as the training pictures
             mean=facts.mean,
             std=facts.std,
         ),
