@@ -48,6 +48,7 @@ def estimate(
 
     def draw(page: Page) -> None:
         _draw(page, document, found)
+        page.next_steps([(f"rekindle inspect {model} --target {target}", "what would run where")])
 
     return Outcome(document, draw)
 
@@ -83,9 +84,6 @@ def _draw(page: Page, document: dict[str, Any], found: MemoryEstimate) -> None:
         "An estimate from the plan, which is exact in our own buffers; drivers, displays and "
         "other programs take memory of the card, too.",
         style="dim",
-    )
-    page.next_steps(
-        [(f"rekindle inspect {document['path']} --target rx580", "what would run where")]
     )
 
 
