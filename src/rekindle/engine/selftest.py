@@ -32,6 +32,7 @@ Status = Literal["ok", "wrong", "aborted", "hung", "refused", "not used"]
 _KILL_S = 10.0
 """How long a killed process may take to be gone; one that hangs in the driver may never be."""
 _STDERR_KEPT = 300
+_END = "end"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def examine(kernel: str, device: Device, tell: Callable[[dict[str, Any]], None])
             state["worst"] = max(error, state["worst"] or 0.0)
             if not error <= tolerance_of(result.dtype, [kernel]):
                 state["wrong"].append(f"{case.name}: {error:.1e}")
-        state["at"] = "end"
+        state["at"] = _END
     except (DeviceError, MemoryLimitError) as error:
         state["problem"] = error.message
     tell(state)
@@ -148,16 +149,15 @@ def _in_a_process(report: KernelReport, device: Device, limit_s: float) -> Kerne
 
 
 def _judge(report: KernelReport, code: int, state: dict[str, Any], stderr: Path) -> KernelReport:
-    worst = state.get("worst")
+    worst, where = state.get("worst"), state.get("at", "start")
     report = replace(report, worst=None if worst is None else float(worst))
-    if code:
+    if not code and state.get("problem"):
+        return replace(report, status="refused", detail=f"{where}: {state['problem']}")
+    if code or where != _END:  # a driver may also end the process as if all were well
         text = stderr.read_text(encoding="utf-8", errors="replace").strip()
         last = text.splitlines()[-1][-_STDERR_KEPT:] if text else "it said nothing"
-        where = state.get("at", "start")
         detail = f"{_ending(code)}, at: {where}; {last}"
         return replace(report, status="aborted", detail=detail)
-    if state.get("problem"):
-        return replace(report, status="refused", detail=f"{state['at']}: {state['problem']}")
     if state["wrong"]:
         return replace(report, status="wrong", detail="; ".join(state["wrong"]))
     return replace(report, status="ok")
