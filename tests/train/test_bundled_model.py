@@ -71,12 +71,14 @@ def test_the_figures_reach_the_goals_and_agree_with_the_log(
 
 
 def test_the_log_tells_how_it_was_trained(log: dict[str, Any]) -> None:
-    epochs = log["epochs"]
-    assert [e["epoch"] for e in epochs] == list(range(1, log["config"]["epochs"] + 1))
-    best = max(epochs, key=lambda e: e["validation_accuracy"])
-    assert log["best_epoch"] == best["epoch"]
-    assert log["best_validation_accuracy"] == best["validation_accuracy"]
-    assert log["wall_seconds"] == pytest.approx(sum(e["seconds"] for e in epochs), abs=0.1)
+    assert len(log["phases"]) == 2
+    for phase in log["phases"]:
+        epochs = phase["epochs"]
+        assert [e["epoch"] for e in epochs] == list(range(1, phase["config"]["epochs"] + 1))
+        best = max(epochs, key=lambda e: e["validation_accuracy"])
+        assert phase["best_epoch"] == best["epoch"]
+        assert phase["best_validation_accuracy"] == best["validation_accuracy"]
+        assert phase["wall_seconds"] == pytest.approx(sum(e["seconds"] for e in epochs), abs=0.1)
     assert log["export_max_relative_difference"] < 1e-4
 
 
