@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,8 @@ from rekindle import _config, _errors, cli
 from rekindle.graph import ops
 
 REFERENCE = Path(__file__).parent / "pages" / "reference"
+README = Path(__file__).parents[1] / "README.md"
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 ONNX = "https://onnx.ai/onnx/operators/onnx__{}.html"
 MARK = "<!-- Written by docs/generate.py from {source}: change that, then `make docs`. -->"
 
@@ -129,10 +134,77 @@ def _parameter_row(parameter: Any) -> tuple[str, str, str]:
     return label, shown, " ".join((parameter.help or "").split())
 
 
+def stored(name: str) -> dict[str, Any]:
+    """A stored run; nothing where it has not been made."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def measurements() -> str:
+    parts = [
+        "# Measurements",
+        (
+            "Every figure is a stored run in `benchmarks/results/`, with the machine, the versions "
+            "and the commit beside it. The script named in each part makes it again."
+        ),
+    ]
+    if run := stored("startup"):
+        parts += [
+            "## Start-up",
+            f"`benchmarks/startup.py`: whole processes, wall clock, warm caches. {on_machine(run)}",
+            table(
+                ("process", "median", "range"),
+                (
+                    (f"`{name}`", ms(row["median_s"]), f"{ms(row['min_s'])} to {ms(row['max_s'])}")
+                    for name, row in run["processes"].items()
+                ),
+            ),
+        ]
+    if run := stored("first_steps"):
+        parts += [
+            "## First steps",
+            f"`benchmarks/first_steps.py`: commands in a clean clone. {on_machine(run)}",
+            table(
+                ("command", "minutes"),
+                ((name, f"{value:.1f}") for name, value in run["minutes"].items()),
+            ),
+        ]
+    return "\n\n".join(parts)
+
+
+def ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.0f} ms"
+
+
+def on_machine(run: dict[str, Any]) -> str:
+    machine = run["machine"]
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, "
+        f"{machine['date']}, commit {machine['commit'][:10]}."
+    )
+
+
+def readme() -> str:
+    """The README with its times taken from the stored run."""
+    text = README.read_text(encoding="utf-8")
+    run = stored("first_steps")
+    if not run:
+        return text
+    spent = run["minutes"]
+    sentence = (
+        f"The first took {spent['make demo, first time']:.1f} minutes in a clean clone, the second "
+        f"{spent['make test, after make demo']:.1f} minutes more, on {run['machine']['cores']} "
+        "cores with a quick network ([measured](docs/pages/reference/measurements.md))."
+    )
+    lines = textwrap.fill(sentence, 100, break_long_words=False, break_on_hyphens=False)
+    return re.sub(r"(<!-- times -->\n).*?(\n<!-- end -->)", rf"\g<1>{lines}\g<2>", text, flags=re.S)
+
+
 PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "cli.md": ("src/rekindle/cli/", command_line),
     "environment.md": ("src/rekindle/_config.py", environment),
     "errors.md": ("src/rekindle/_errors.py", errors),
+    "measurements.md": ("benchmarks/results/", measurements),
     "operators.md": ("src/rekindle/graph/ops/", operators),
 }
 
@@ -145,6 +217,8 @@ def stale() -> Iterator[tuple[Path, str, str]]:
         old = path.read_text(encoding="utf-8") if path.exists() else ""
         if old != new:
             yield path, old, new
+    if (old := README.read_text(encoding="utf-8")) != (new := readme()):
+        yield README, old, new
 
 
 def main() -> int:

@@ -42,6 +42,12 @@ VARIABLES = (
         "Folder with real data for opt-in tests and benchmarks; unset: they are skipped.",
     ),
     Variable(
+        "REKINDLE_DISABLE_KERNELS",
+        "unset",
+        "Comma-separated names of kernels that must not be chosen, because this driver gets them "
+        "wrong; `rekindle verify --kernels` lists them all and says which.",
+    ),
+    Variable(
         "REKINDLE_MAX_PIXELS",
         "100000000",
         "Pictures with more pixels than this are refused before they are decoded.",
@@ -94,6 +100,17 @@ def debug_level() -> int:
 
 def flag(name: str) -> bool:
     return read(name) not in (None, "0")
+
+
+def disabled_kernels() -> tuple[str, ...]:
+    """Names in REKINDLE_DISABLE_KERNELS, as they are written; planning checks that they exist."""
+    names = (name.strip() for name in (read("REKINDLE_DISABLE_KERNELS") or "").split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def prepend_path(folder: Path) -> None:
+    """Look for programs in `folder` first, in this process and those it starts."""
+    os.environ["PATH"] = os.pathsep.join((str(folder), os.environ.get("PATH", os.defpath)))
 
 
 def cache_dir() -> Path:

@@ -136,6 +136,8 @@ class Target:
     fp64: bool = False
     platform: str = ""
     driver: str = ""
+    disabled_kernels: tuple[str, ...] = ()
+    """Kernels that must not be chosen: wrong or hanging here, or switched off by the user."""
 
     @property
     def channel_block(self) -> int:

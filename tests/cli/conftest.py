@@ -102,10 +102,11 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def rekindle() -> Callable[..., Result]:
-    """The command line in this process."""
+    """The command line in this process, in a wide terminal: nothing is wrapped."""
 
     def run(*args: object) -> Result:
-        return CliRunner().invoke(app, [str(a) for a in args])
+        # Workers of a parallel run inherit the width of the terminal that started them.
+        return CliRunner(env={"COLUMNS": "160"}).invoke(app, [str(a) for a in args])
 
     return run
 

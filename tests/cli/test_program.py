@@ -22,7 +22,7 @@ Run = Callable[..., Result]
 Program = Callable[..., subprocess.CompletedProcess[str]]
 Document = Callable[..., dict[str, Any]]
 
-NAMES = ("bench", "classify", "demo", "devices", "doctor", "inspect", "run")
+NAMES = ("bench", "classify", "demo", "devices", "doctor", "estimate", "inspect", "run", "verify")
 
 
 def test_the_files_are_the_commands() -> None:

@@ -25,6 +25,9 @@ BASE = {
     "etc/group": "root:x:0:\nvideo:x:44:\nrender:x:105:\nsimon:x:1000:\nbroken\n",
     "proc/cmdline": "BOOT_IMAGE=/vmlinuz root=/dev/sda1 quiet\n",
     "usr/lib/x86_64-linux-gnu/libOpenCL.so.1": "",
+    "usr/bin/ld": "",
+    "usr/lib/gcc/x86_64-linux-gnu/12/libgcc.a": "",
+    "usr/lib/x86_64-linux-gnu/libc.so": "",
 }
 LOADED = {"proc/modules": "amdgpu 1234 1 - Live 0x0\ndrm 99 1 amdgpu, Live 0x0\n"}
 NODE = {"dev/dri/renderD128": "", "dev/dri/card0": ""}
@@ -103,6 +106,11 @@ CASES = {
     "nothing installed but PoCL's wheel, Ubuntu": Case(
         {**BASE, **LOADED, **NODE, **card(), "etc/os-release": OS["ubuntu"]},
         [("no-opencl-driver", INSTALL), ONLY_PROCESSOR, READY],
+        (pocl(),),
+    ),
+    "PoCL's wheel without a linker": Case(
+        {k: v for k, v in BASE.items() if not k.endswith("libgcc.a")},
+        [("no-linker", "pip install ziglang"), ("no-amd-gpu", None), READY],
         (pocl(),),
     ),
     "PoCL and Clover are no drivers for the card": Case(

@@ -7,12 +7,13 @@ import re
 import pytest
 from recorded_devices import amd, clover, devices, facts, llvmpipe, pocl, rusticl, windows_rx580
 
-from rekindle.device.quirks import EFFECTS, quirks
+from rekindle.device import quirks as table
+from rekindle.device.quirks import EFFECTS, Quirk, quirks
 
 
 @pytest.mark.parametrize("quirk", quirks(), ids=lambda quirk: quirk.key)
 def test_a_row_is_complete(quirk) -> None:
-    assert quirk.effects
+    assert quirk.effects or quirk.disabled_kernels
     assert set(quirk.effects) <= set(EFFECTS)
     assert quirk.reason
     assert quirk.source
@@ -52,3 +53,23 @@ def test_the_chip_found_for_a_board_counts() -> None:
     (device,) = devices(amd(facts(name="Radeon RX 570 Series", max_compute_units=32)))
     assert device.has("slow_fma")
     assert device.lds_bytes == 32768
+
+
+def test_kernels_switched_off_reach_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By rows that fit the driver, then by the variable; each once."""
+    rows = (
+        Quirk("a", (), "r", "s", platform="^rusticl$", disabled_kernels=("pool", "fill")),
+        Quirk("b", (), "r", "s", driver="^25", disabled_kernels=("fill", "copy")),
+        Quirk("c", (), "r", "s", platform="^Clover$", disabled_kernels=("gather",)),
+    )
+    monkeypatch.setattr(table, "quirks", lambda: rows)
+    (device,) = devices(rusticl(facts()))
+    assert device.target().disabled_kernels == ("pool", "fill", "copy")
+    monkeypatch.setenv("REKINDLE_DISABLE_KERNELS", "reduce,copy")
+    assert device.target().disabled_kernels == ("pool", "fill", "copy", "reduce")
+
+
+def test_a_row_may_only_switch_kernels_off() -> None:
+    row = {"key": "k", "driver": "^1", "reason": "r", "source": "s", "disabled_kernels": ["pool"]}
+    quirk = table._quirk(row)
+    assert (quirk.effects, quirk.disabled_kernels) == ((), ("pool",))

@@ -75,7 +75,9 @@ def test_a_second_process_reads_the_binary(fresh: module.Compiler, tmp_path: Pat
     assert files[0].stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-7], lambda b: b[:40] + b"\0" + b[41:], lambda _: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-7], lambda b: b[:40] + b"\0" + b[41:], lambda _: b""]
+)
 def test_a_damaged_binary_is_built_anew(
     fresh: module.Compiler, tmp_path: Path, damage: object
 ) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kernel_harness import (
     CPU8,
     CPU16,
@@ -24,7 +26,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from rekindle._types import DType, Target
 from rekindle.engine.kernels import REGISTRY, Context
-from rekindle.graph.expr import Arg, Expr, sigmoid
+from rekindle.graph.expr import Arg, Cast, Expr, sigmoid
 from rekindle.graph.lowering import LogicalCall
 
 pytestmark = pytest.mark.opencl
@@ -135,6 +137,9 @@ DENSE = [
            pads=(0, 2, 3, 1), dilations=(2, 3), strides=(2, 1)),
     shapes("kernel larger than x", (1, 16, 2, 3), (16, 16, 5, 7), pads=(3, 2, 2, 3)),
     shapes("groups", (2, 64, 5, 5), (32, 32, 3, 3), group=2, pads=(1, 1, 1, 1)),
+    shapes("eight groups of 4, merged by fours", (2, 32, 3, 4), (32, 4, 3, 3), group=8),
+    shapes("six groups of 3, merged into one", (1, 18, 3, 4), (30, 3, 2, 2), group=6),
+    shapes("two filters a channel", (1, 32, 4, 4), (64, 1, 3, 3), group=32, bias=False),
     shapes("1-D", (2, 16, 29), (16, 16, 5), pads=(2, 2)),
     shapes("pointwise in 3-D", (1, 16, 3, 4, 5), (16, 16, 1, 1, 1)),
 ]  # fmt: skip
@@ -253,7 +258,8 @@ def test_nan_and_infinity_come_through(
         ("conv_lanes", (1, 3, 8, 8), (16, 3, 3, 3), {"blocks": (0, 4), "target": GCN}),
         ("depthwise_lanes", (1, 32, 4, 4), (32, 1, 3, 3),
          {"blocks": (4, 4), "group": 32, "target": GCN}),
-        ("conv_direct", (1, 12, 4, 4), (12, 6, 3, 3), {"blocks": (16, 16), "group": 2}),
+        ("conv_tiled", (1, 12, 4, 4), (12, 6, 3, 3), {"blocks": (16, 16), "group": 2}),
+        ("conv_direct", (1, 66, 4, 4), (66, 2, 3, 3), {"blocks": (16, 16), "group": 33}),
         ("conv_direct", (1, 3, 4, 4), (2, 3, 3, 3), {}),
         ("conv_direct", (1, 16, 4, 4, 4), (16, 16, 3, 3, 3), {"blocks": (16, 16)}),
     ],
@@ -261,6 +267,13 @@ def test_nan_and_infinity_come_through(
 def test_the_engine_chooses(name: str, x: Sequence[int], w: Sequence[int], options: Any) -> None:
     case, _ = make(name, x, w, **options)
     assert chosen(case.call, case.constants, case.target) == name
+
+
+def test_epilogue_that_vectors_cannot_have() -> None:
+    epilogue = Cast(DType.FLOAT32, Cast(DType.INT32, Arg(0)))
+    case, sums = make("conv_direct", (1, 3, 4, 4), (2, 3, 3, 3), blocks=(16, 16), epilogue=epilogue)
+    assert chosen(case.call, case.constants, case.target) == "conv_direct"
+    check(case, np.trunc(sums))
 
 
 def test_no_kernel_takes_half_precision() -> None:
@@ -287,3 +300,22 @@ def test_rusticl(tmp_path: Path) -> None:
     results = run_on_rusticl([case for case, _ in made], tmp_path)
     for found, (_, expected) in zip(results, made, strict=True):
         agree(found, expected)
+
+
+@settings(max_examples=15)
+@given(st.data())
+def test_any_window(data: st.DataObject) -> None:
+    """Sizes and windows are run-time numbers: an example compiles at most another tile."""
+    kernel, strides, dilations = (
+        data.draw(st.tuples(st.integers(1, 4), st.integers(1, 3))) for _ in range(3)
+    )
+    pads = data.draw(st.tuples(*[st.integers(0, 3)] * 4))
+    extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    size = [
+        data.draw(st.integers(max(1, e - pads[i] - pads[2 + i]), 13)) for i, e in enumerate(extent)
+    ]
+    images, channels, filters = (data.draw(st.integers(1, n)) for n in (2, 18, 18))
+    sizes = (images, channels, *size), (filters, channels, *kernel)
+    options = {"strides": strides, "pads": pads, "dilations": dilations}
+    check(*make("conv_tiled", *sizes, blocks=(16, 16), **options))
+    check(*make("conv_lanes", *sizes, blocks=(4, 4), target=GCN, **options))

@@ -25,7 +25,7 @@ from kernel_harness import (
 
 from rekindle._types import DType, Target
 from rekindle.engine.kernels import REGISTRY, Context
-from rekindle.graph.expr import Arg, Expr, evaluate, maximum
+from rekindle.graph.expr import Arg, Cast, Expr, evaluate, maximum
 from rekindle.graph.lowering import LogicalCall
 
 pytestmark = pytest.mark.opencl
@@ -143,6 +143,12 @@ def test_epilogue(
 ) -> None:  # fmt: skip
     epilogue = maximum(Arg(0) + Arg(1), -1.0) * Arg(2)
     check(*make(kernel, a, b, target=target, epilogue=epilogue, operands=operands))
+
+
+def test_epilogue_that_vectors_cannot_have() -> None:
+    """Through an integer, which render refuses for vectors: an element at a time then."""
+    epilogue = Cast(DType.FLOAT32, Cast(DType.INT32, Arg(0) + Arg(1)))
+    check(*make("matmul_tiled", (5, 7), (7, 37), epilogue=epilogue, operands=[(37,)]))
 
 
 ROWS: list[Any] = [

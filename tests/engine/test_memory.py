@@ -35,9 +35,7 @@ def test_offsets_are_aligned_and_the_arena_holds_everything(
     for value in values:
         assert plan.offsets[value.name] % alignment == 0
         assert plan.offsets[value.name] + value.nbytes <= plan.arena_bytes
-    alive = [
-        sum(plan.sizes[v.name] for v in values if v.first <= t <= v.last) for t in range(0, 31)
-    ]
+    alive = [sum(plan.sizes[v.name] for v in values if v.first <= t <= v.last) for t in range(31)]
     assert plan.lower_bound_bytes == max(alive)
     assert plan.arena_bytes >= plan.lower_bound_bytes
 

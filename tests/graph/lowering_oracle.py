@@ -156,7 +156,13 @@ def _reduce(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
 
 def _arg_reduce(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
     (x,), axis = inputs, call.params["axis"]
-    extreme = (np.max if call.params["kind"] == "max" else np.min)(x, axis=axis, keepdims=True)
+    # NaN never wins, but one in front is never passed by: there it is as good as the extreme.
+    extreme = (np.fmax if call.params["kind"] == "max" else np.fmin).reduce(
+        x, axis=axis, keepdims=True
+    )
+    front = np.isnan(np.take(x, [0], axis)) if x.dtype.kind == "f" else False
+    x = np.where(front, np.nan, x)
+    x[(slice(None),) * axis + (slice(0, 1),)] = np.where(front, extreme, np.take(x, [0], axis))
     places = np.arange(x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
     if call.params["last"]:
         return np.where(x == extreme, places, -1).max(axis=axis)

@@ -166,7 +166,7 @@ def _zip() -> bytes:
     [
         (b"", "empty"),
         (_zip(), "zip archive"),
-        (gzip.compress(b"model"), "gzip"),
+        (gzip.compress(b"model", mtime=0), "gzip"),
         (b"\x80\x02}q\x00.", "pickle"),
         (b"\x1c\x00\x00\x00TFL3" + bytes(20), "TensorFlow Lite"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),

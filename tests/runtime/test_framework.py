@@ -38,6 +38,7 @@ class Bomb:
         (archive(("m/constants.pkl", b""), ("m/code/__torch__.py", b"")), "torchscript"),
         (archive(("m/archive_format", b"pt2"), ("m/models/model.json", b"{}")), "torch.export"),
     ],
+    ids=["onnx", "torchscript", "torch.export"],
 )
 @pytest.mark.parametrize("name", ["model.onnx", "model.pt", "model"])
 def test_content_decides_whatever_the_name(
@@ -65,6 +66,7 @@ def test_content_decides_whatever_the_name(
         (archive(("m/data.pkl", pickle.dumps(Bomb()))), "would run code"),
         (archive(("m/data.pkl", pickle.dumps({"w": 1}))), "weights only"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "file",
 )
 def test_what_is_no_model_is_named(tmp_path: Path, content: bytes, says: str) -> None:
     path = tmp_path / "model.onnx"

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from rekindle._errors import UsageError  # noqa: E402
-from rekindle.train.augment import crop_and_flip, cutout, jitter  # noqa: E402
+from rekindle.train.augment import crop_and_flip, cutout, jitter, recolour, zoom  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -96,9 +96,55 @@ def test_jitter_is_one_affine_map_for_each_image() -> None:
     assert np.ptp(factors) > 0.2
 
 
+def test_zoom_is_a_scaling_about_the_centre() -> None:
+    # A linear ramp scaled about the centre is a ramp of another slope, zero in the middle.
+    ramp = torch.linspace(-1.0, 1.0, 33)
+    images = torch.stack([ramp.expand(33, 33), ramp[:, None].expand(33, 33)]).repeat(20, 1, 1, 1)
+    zoomed = zoom(images, generator(3), strength=0.4)
+    slopes = []
+    for image in zoomed.numpy():
+        inner = image[:, 14:19, 14:19]
+        across, down = np.polyfit(ramp[14:19], inner[0].T, 1), np.polyfit(ramp[14:19], inner[1], 1)
+        np.testing.assert_allclose(across[1], 0.0, atol=1e-5)
+        np.testing.assert_allclose(down[1], 0.0, atol=1e-5)
+        slopes.append((across[0][0], down[0][0]))
+        assert np.exp(-0.4 * 4 / 3) <= slopes[-1][0] <= np.exp(0.4 * 4 / 3)
+    widths, heights = np.array(slopes).T
+    assert np.ptp(np.log(widths)) > 0.3
+    assert 0.01 < np.abs(np.log(widths / heights)).max() <= 2 / 3 * 0.4 + 1e-5
+
+
+def test_recolour_keeps_grey_and_turns_the_rest_about_it() -> None:
+    images = torch.randn(60, 3, 4, 4, generator=generator(1))
+    changed = recolour(images, generator(2), hue_radians=1.0, saturation=0.5, probability=0.5)
+    torch.testing.assert_close(changed.mean(1), images.mean(1))
+
+    def chroma(x: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(x - x.mean(1, keepdims=True), axis=1).reshape(len(x), -1)
+
+    ratio = chroma(changed.numpy()) / chroma(images.numpy())
+    np.testing.assert_allclose(ratio, ratio[:, :1].repeat(16, 1), rtol=1e-3)
+    assert 0.5 - 1e-4 <= ratio.min() < 0.8
+    assert 1.2 < ratio.max() <= 1.5 + 1e-4
+    same = np.array([torch.allclose(a, b, atol=1e-6) for a, b in zip(changed, images, strict=True)])
+    assert 0.3 < same.mean() < 0.7
+    grey = torch.full((2, 3, 4, 4), 0.7)
+    torch.testing.assert_close(recolour(grey, generator(3), probability=1.0), grey)
+
+
+def test_a_third_of_a_turn_exchanges_the_channels() -> None:
+    images = torch.randn(1, 3, 2, 2, generator=generator(4))
+    third = 2 * np.pi / 3
+    # With one draw d in [0, 1) the angle is (2 d - 1) * hue: solve for a third of a turn.
+    draw = float(torch.rand((3, 1), generator=generator(9))[0])
+    hue = third / (2 * draw - 1)
+    turned = recolour(images, generator(9), hue_radians=hue, saturation=0.0, probability=1.0)
+    torch.testing.assert_close(turned, images[:, [2, 0, 1]], atol=1e-5, rtol=1e-4)
+
+
 def test_the_generator_alone_decides() -> None:
     images = torch.rand(9, 3, 8, 8, generator=generator())
-    for change in (crop_and_flip, cutout, jitter):
+    for change in (crop_and_flip, cutout, jitter, zoom, recolour):
         torch.manual_seed(1)
         first = change(images, generator(7))
         torch.manual_seed(2)

@@ -71,12 +71,14 @@ def test_the_figures_reach_the_goals_and_agree_with_the_log(
 
 
 def test_the_log_tells_how_it_was_trained(log: dict[str, Any]) -> None:
-    epochs = log["epochs"]
-    assert [e["epoch"] for e in epochs] == list(range(1, log["config"]["epochs"] + 1))
-    best = max(epochs, key=lambda e: e["validation_accuracy"])
-    assert log["best_epoch"] == best["epoch"]
-    assert log["best_validation_accuracy"] == best["validation_accuracy"]
-    assert log["wall_seconds"] == pytest.approx(sum(e["seconds"] for e in epochs), abs=0.1)
+    assert len(log["phases"]) == 2
+    for phase in log["phases"]:
+        epochs = phase["epochs"]
+        assert [e["epoch"] for e in epochs] == list(range(1, phase["config"]["epochs"] + 1))
+        best = max(epochs, key=lambda e: e["validation_accuracy"])
+        assert phase["best_epoch"] == best["epoch"]
+        assert phase["best_validation_accuracy"] == best["validation_accuracy"]
+        assert phase["wall_seconds"] == pytest.approx(sum(e["seconds"] for e in epochs), abs=0.1)
     assert log["export_max_relative_difference"] < 1e-4
 
 
@@ -94,7 +96,7 @@ def test_the_recorded_figures_can_be_measured_again(test_data: Path, log: dict[s
             (logits,) = session.run(["logits"], {"image": feed})
             correct += int((logits.argmax(1) == labels[start : start + 500]).sum())
         # Another processor may round differently: images on the edge may change sides.
-        assert abs(correct - entry["correct"]) <= 0.0005 * len(labels)
+        assert abs(correct - entry["correct"]) <= 1 + 0.0005 * len(labels)
 
 
 def sets_of(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -31,7 +31,9 @@ def test_train_export_measure_and_resume(
     assert "CIFAR-10 test, JPEG q75, 4 images: " in printed
     first = (out / "model.onnx").read_bytes()
     log = json.loads((out / "training.json").read_text())
-    assert (log["config"]["seed"], log["config"]["epochs"], len(log["epochs"])) == (5, 1, 1)
+    assert [
+        (p["config"]["seed"], p["config"]["epochs"], len(p["epochs"])) for p in log["phases"]
+    ] == [(5, 1, 1), (6, 1, 1)]
     assert log["data"]["train_images"] == 288
     assert log["data"]["validation_images"] == 14
     assert [entry["images"] for entry in log["test"]] == [4, 2]

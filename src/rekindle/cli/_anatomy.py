@@ -189,7 +189,7 @@ def _steps(plan: Plan) -> list[dict[str, Any]]:
             "operator": step.node.qualified,
             "where": "host" if isinstance(step, HostStep) else "device",
             "kernels": () if isinstance(step, HostStep) else step.algorithms,
-            "reason": step.reason if isinstance(step, HostStep) else "",
+            "reason": step.reason,
         }
         for step in plan.steps
     ]

@@ -55,6 +55,7 @@ def device_facts(device: Device) -> dict[str, Any]:
         "architecture": row.name if row else None,
         "architecture_found_by": device.match.by if device.match else None,
         "quirks": [quirk.reason for quirk in device.quirks],
+        "disabled_kernels": device.disabled_kernels,
         "unusable": device.unusable,
     }
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from rekindle import _config
 from rekindle._errors import NotFoundError, UsageError
 from rekindle._types import Family, Target
 
@@ -155,6 +156,7 @@ def target_from(key: str, memory_bytes: int | None = None) -> Target:
         max_work_group=_MAX_WORK_GROUP,
         fp16=row.chip.fp16_rate >= 1,
         fp64=row.chip.fp64,
+        disabled_kernels=_config.disabled_kernels(),
     )
 
 

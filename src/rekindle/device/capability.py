@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rekindle import _config
 from rekindle._errors import DeviceError
 from rekindle._types import Family, Target
 from rekindle.device.architectures import Architecture
@@ -84,6 +85,12 @@ class Device:
         """Whether one of its quirks has that effect (`quirks.EFFECTS`)."""
         return any(effect in quirk.effects for quirk in self.quirks)
 
+    @property
+    def disabled_kernels(self) -> tuple[str, ...]:
+        """Kernels that its quirks or REKINDLE_DISABLE_KERNELS switch off."""
+        of_quirks = (name for quirk in self.quirks for name in quirk.disabled_kernels)
+        return tuple(dict.fromkeys((*of_quirks, *_config.disabled_kernels())))
+
     def target(self) -> Target:
         """What the planner needs of it; `driver` holds everything a tuning record depends on."""
         return Target(
@@ -100,6 +107,7 @@ class Device:
             fp64=self.fp64,
             platform=self.platform_name,
             driver=" ".join(f"{self.platform_version} | {self.driver}".split()),
+            disabled_kernels=self.disabled_kernels,
         )
 
     def opencl(self) -> Any:

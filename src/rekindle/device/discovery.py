@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rekindle import _config, _log
+from rekindle.device import pocl_linker
 from rekindle.device.capability import Device, Kind, Platform
 from rekindle.device.matching import match
 from rekindle.device.pocl_wheel import name_processor
@@ -79,12 +80,15 @@ def _platform(platform: Any, first_index: int) -> Platform:
 
 
 def _opencl() -> Any:
-    """pyopencl, imported after the one switch that PoCL reads at its first call.
+    """pyopencl, imported once PoCL finds what it looks for at its first call.
 
-    Without POCL_AFFINITY PoCL's workers often share a core: half the speed.
+    Without POCL_AFFINITY its workers often share a core: half the speed. Without a linker it
+    builds nothing.
     """
     if not _config.flag("REKINDLE_KEEP_AFFINITY"):
         os.environ.setdefault("POCL_AFFINITY", "1")
+    if os.name == "posix":
+        pocl_linker.provide()
     import pyopencl
 
     return pyopencl

@@ -325,6 +325,22 @@ def _only_processor(system: System) -> Iterator[Finding]:
         )
 
 
+def _no_linker(system: System) -> Iterator[Finding]:
+    if (
+        system.has_linker
+        or system.working_gpus
+        or not any(d.family == "cpu" for d in system.devices)
+    ):
+        return
+    yield Finding(
+        "no-linker",
+        "error",
+        "PoCL finds no linker",
+        "It links every kernel: gcc and the C library's headers bring one, or a wheel:",
+        "pip install ziglang",
+    )
+
+
 def _ready(system: System) -> Iterator[Finding]:
     usable = [device for device in by_capability(system.devices) if device.unusable is None]
     if usable:
@@ -356,6 +372,7 @@ LINUX: tuple[Rule, ...] = (
     _no_amd_gpu,
     _empty_clover,
     _small_memory,
+    _no_linker,
 )
 WINDOWS: tuple[Rule, ...] = (_windows_driver,)
 ANYWHERE: tuple[Rule, ...] = (_broken_platform, _only_processor, _ready)

@@ -7,6 +7,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 EFFECTS = {
     "no_float16_builtins": "never pass a float16 by value to a builtin: the process would end",
@@ -26,12 +27,15 @@ class Quirk:
 
     key: str
     effects: tuple[str, ...]
+    """Keys of `EFFECTS`; none where the row only switches kernels off."""
     reason: str
     source: str
     platform: str = ""
     version: str = ""
     device: str = ""
     driver: str = ""
+    disabled_kernels: tuple[str, ...] = ()
+    """Kernels that this driver gets wrong, or hangs in: planning leaves them out."""
 
 
 @functools.cache
@@ -39,7 +43,7 @@ def quirks() -> tuple[Quirk, ...]:
     """All rows of quirks.toml, in its order."""
     text = resources.files("rekindle.device").joinpath("quirks.toml").read_text(encoding="utf-8")
     rows = tomllib.loads(text)["quirk"]
-    return tuple(Quirk(**{**row, "effects": tuple(row["effects"])}) for row in rows)
+    return tuple(map(_quirk, rows))
 
 
 def quirks_of(*, platform: str, version: str, device: str, driver: str) -> tuple[Quirk, ...]:
@@ -52,6 +56,11 @@ def quirks_of(*, platform: str, version: str, device: str, driver: str) -> tuple
         and _fits(quirk.device, device)
         and _fits(quirk.driver, driver)
     )
+
+
+def _quirk(row: dict[str, Any]) -> Quirk:
+    lists = {key: tuple(row.get(key, ())) for key in ("effects", "disabled_kernels")}
+    return Quirk(**{**row, **lists})
 
 
 def _fits(pattern: str, text: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rekindle import _config
@@ -17,6 +17,7 @@ from rekindle.device.architectures import Chip, chip_of_pci
 from rekindle.device.capability import Device, Platform
 from rekindle.device.discovery import list_platforms
 from rekindle.device.distribution import Distribution, read_distribution
+from rekindle.device.pocl_linker import has_system_linker, zig_program
 
 _AMD = "1002"
 _DISPLAY_CLASS = "0x03"
@@ -94,6 +95,8 @@ class System:
     mesa: tuple[int, ...] | None = None
     has_rocm: bool = False
     platforms: tuple[Platform, ...] = ()
+    has_linker: bool = True
+    """PoCL links each kernel; GPU drivers need none."""
 
     @property
     def amd_gpus(self) -> tuple[PciGpu, ...]:
@@ -118,13 +121,14 @@ def current_system() -> System:
     platforms = list_platforms()
     if os.name == "nt":
         return System(os_name="nt", environment=_config.environment(), platforms=platforms)
-    return read_system(
+    system = read_system(
         Path("/"),
         _config.environment(),
         platforms,
         uid=os.getuid(),
         gids=[os.getgid(), *os.getgroups()],
     )
+    return replace(system, has_linker=system.has_linker or zig_program() is not None)
 
 
 def read_system(
@@ -157,6 +161,7 @@ def read_system(
         mesa=_mesa(root, platforms),
         has_rocm=any(root.glob("opt/rocm*")) or (root / "usr/bin/rocminfo").exists(),
         platforms=tuple(platforms),
+        has_linker=has_system_linker(root),
     )
 
 

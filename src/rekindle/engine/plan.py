@@ -30,6 +30,8 @@ class DeviceStep:
     launches: tuple[Launch, ...]
     algorithms: tuple[str, ...]
     """Name of the kernel spec chosen for each call that is not a view."""
+    reason: str = ""
+    """Why other kernels than the best ones were chosen; else empty."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,22 @@ class Plan:
             name = self.roots[name]
         return name
 
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """Names of the kernels in use, once each."""
+        used = (name for s in self.steps if isinstance(s, DeviceStep) for name in s.algorithms)
+        return tuple(dict.fromkeys(used))
+
     def launches(self) -> Iterable[Launch]:
         return (launch for s in self.steps if isinstance(s, DeviceStep) for launch in s.launches)
 
 
 def plan(graph: Graph, target: Target) -> Plan:
-    """Plan `graph` (bound to concrete shapes, passes done) on `target`."""
+    """Plan `graph` (bound to concrete shapes, passes done) on `target`.
+
+    UsageError where `target.disabled_kernels` names what is no kernel.
+    """
+    kernels.check_disabled(target)
     planner = _Planner(graph, target)
     for node in graph.nodes:
         planner.add(node)
@@ -125,7 +137,11 @@ class _Planner:
             else:
                 algorithms.append(choice[0])
                 launches += choice[1].launches(call, self.context)
-        return DeviceStep(node, tuple(launches), tuple(algorithms))
+        off = dict.fromkeys(
+            kernels.displaced(call, self.context) for call, choice in chosen if choice
+        )
+        reason = "; ".join(f"{name} is switched off" for name in off if name)
+        return DeviceStep(node, tuple(launches), tuple(algorithms), reason)
 
     def _choose(self, call: LogicalCall) -> list[tuple[LogicalCall, Choice | None]]:
         """The call and its kernel; several where it must be computed in a wider type."""

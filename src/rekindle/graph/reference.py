@@ -21,7 +21,7 @@ def run(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
     node does not fit its inputs.
     """
     operators = _operators(graph)
-    values: dict[str, Array] = {**graph.initializers, **_checked(graph, feeds)}
+    values: dict[str, Array] = {**graph.initializers, **checked(graph, feeds)}
     last = {n: i for i, node in enumerate(graph.nodes) for n in (*node.inputs, *node.outputs)}
     for index, (node, operator) in enumerate(zip(graph.nodes, operators, strict=True)):
         inputs = [values[name] if name else None for name in node.inputs]
@@ -31,6 +31,29 @@ def run(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
             if last[name] == index and name not in graph.outputs:
                 values.pop(name, None)
     return {name: np.array(values[name], order="C") for name in graph.outputs}
+
+
+def difference(found: Array, expected: Array) -> float:
+    """max|found - expected| / max|expected| over the finite elements; absolute if all are zero.
+
+    Infinite where the shapes differ, or NaN or an infinity stands in one of them only.
+    """
+    if found.shape != expected.shape:
+        return float("inf")
+    if expected.dtype.kind in "OUS":
+        return 0.0 if np.array_equal(found, expected) else float("inf")
+    a, b = (np.asarray(x).astype(np.float64) for x in (found, expected))
+    finite = np.isfinite(b)
+    same = np.array_equal(a[~finite], b[~finite], equal_nan=True)
+    if not same or not np.isfinite(a[finite]).all():
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    with np.errstate(over="ignore"):
+        error = float(np.abs(a[finite] - b[finite]).max())
+    if expected.dtype.kind in "iu" and not np.array_equal(found, expected):
+        error = max(error, 1.0)  # float64 does not tell neighbours among large int64 apart
+    return error / (float(np.abs(b[finite]).max()) or 1.0)
 
 
 def _operators(graph: Graph) -> list[Operator]:
@@ -46,7 +69,8 @@ def _operators(graph: Graph) -> list[Operator]:
     return [operator for operator in found if operator is not None]
 
 
-def _checked(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
+def checked(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """The feeds, if there is one of the right dtype for each input; else InputError."""
     if feeds.keys() != set(graph.inputs):
         raise InputError(
             f"got inputs {sorted(feeds)}, the model has {sorted(graph.inputs)}",

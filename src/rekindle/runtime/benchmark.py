@@ -17,6 +17,7 @@ import numpy as np
 
 from rekindle._errors import UsageError
 from rekindle.graph.ir import Array, numpy_dtype
+from rekindle.graph.reference import difference
 from rekindle.runtime import open_session
 from rekindle.runtime.selection import remember
 from rekindle.runtime.session import Session
@@ -144,23 +145,6 @@ def _result(
         max((difference(output[k], expected[k]) for k in expected), default=0.0),
         min((_argmax_agreement(output[k], expected[k]) for k in expected), default=1.0),
     )
-
-
-def difference(a: Array, b: Array) -> float:
-    """Max |a - b| / max |b|; equal NaN and infinities count as no difference, others as inf."""
-    if a.shape != b.shape:
-        return float("inf")
-    x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-    finite = np.isfinite(y)
-    if (
-        not np.array_equal(x[~finite], y[~finite], equal_nan=True)
-        or not np.isfinite(x[finite]).all()
-    ):
-        return float("inf")
-    if not finite.any():
-        return 0.0
-    gap, scale = np.abs(x[finite] - y[finite]).max(), np.abs(y[finite]).max()
-    return float(gap / scale) if scale else float(gap)
 
 
 def _argmax_agreement(a: Array, b: Array) -> float:

@@ -6,8 +6,11 @@ the same numbers. Crop and flip only move pixels: they work on uint8 and on floa
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from rekindle._errors import UsageError
 
@@ -65,3 +68,47 @@ def jitter(images: Tensor, generator: torch.Generator, *, strength: float = 0.1)
     n = images.shape[0]
     draw = (torch.rand((2, n, 1, 1, 1), generator=generator) * 2.0 - 1.0) * strength
     return images * (1.0 + draw[0]) + draw[1]
+
+
+def zoom(images: Tensor, generator: torch.Generator, *, strength: float = 0.3) -> Tensor:
+    """Scale each image about its centre by exp(+-strength), each axis a little differently.
+
+    Objects in photographs fill more or less of the picture than in the data set, and are wider or
+    narrower. Float images; bilinear, mirrored at the edges. Returns the same shape.
+    """
+    n = images.shape[0]
+    draw = (torch.rand((n, 2), generator=generator) * 2.0 - 1.0) * strength
+    both, stretch = draw[:, 0], draw[:, 1] / 3.0
+    theta = torch.zeros(n, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = torch.exp(both + stretch), torch.exp(both - stretch)
+    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def recolour(
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    hue_radians: float = 0.8,
+    saturation: float = 0.6,
+    probability: float = 0.5,
+) -> Tensor:
+    """Turn the hue and scale the saturation of a share of RGB float images (N, 3, H, W).
+
+    A rotation about the grey axis and a scaling away from it, as one 3x3 matrix per image
+    (Haeberli, "Matrix Operations for Image Processing", 1993): a bird stays one in any colour.
+    """
+    n = images.shape[0]
+    draw = torch.rand((3, n), generator=generator)
+    chosen = draw[2] < probability
+    angle = (draw[0] * 2.0 - 1.0) * hue_radians * chosen
+    scale = 1.0 + (draw[1] * 2.0 - 1.0) * saturation * chosen
+    grey = torch.full((3, 3), 1.0 / 3.0)
+    # Rodrigues' rotation about (1, 1, 1) / sqrt(3), its part across the axis scaled.
+    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3.0)
+    across = torch.eye(3) - grey
+    turned = torch.cos(angle)[:, None, None] * across + torch.sin(angle)[:, None, None] * cross
+    matrix = grey + scale[:, None, None] * turned
+    return torch.einsum("nij,njhw->nihw", matrix, images).contiguous(
+        memory_format=torch.channels_last
+    )

@@ -54,9 +54,10 @@ def write_card(folder: Path, facts: CardFacts, measured: Mapping[str, Accuracy])
         _section(
             "[preprocess]",
             color="RGB",
-            resize="shortest",
+            # The whole picture: at this size a centre crop cuts the heads off tall subjects.
+            resize="pad",
             size=side,
-            interpolation="area",
+            interpolation="bilinear",  # antialiased: as soft as the training pictures
             mean=facts.mean,
             std=facts.std,
         ),

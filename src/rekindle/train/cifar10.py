@@ -1,7 +1,8 @@
 """Train the bundled classifier: `python -m rekindle.train.cifar10 --data DIR --out DIR`.
 
-Trains on JPEG images mixed with their bit-exact versions, chooses the epoch by held-out training
-images, writes the ONNX file, and only then reads the test images, once.
+Trains on JPEG images mixed with their bit-exact versions in two phases: the first learns the data
+set, the second goes on with zoomed and recoloured images, as photographs need it. Chooses the
+epoch by held-out training images, writes the ONNX file, and only then reads the test images, once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from rekindle import __version__
 from rekindle._errors import RekindleError
 from rekindle.train import bundle
-from rekindle.train.augment import crop_and_flip, cutout, jitter
+from rekindle.train.augment import crop_and_flip, cutout, jitter, recolour, zoom
 from rekindle.train.cifar10_files import CLASSES, MEAN, STD, load_cifar10, load_cifar10_tests
 from rekindle.train.datasets import ImageData, ImageSet
 from rekindle.train.evaluation import Accuracy, measure
@@ -42,6 +43,8 @@ CONFIG = TrainConfig(
     precision="bf16",
     seed=1,
 )
+PHOTOGRAPHS = dataclasses.replace(CONFIG, epochs=12, peak_lr=0.06, warmup=0.1, seed=2)
+ZOOM, HUE_RADIANS, SATURATION, RECOLOURED = 0.3, 0.8, 0.6, 0.5
 SHIFT, JITTER, HOLE, HOLE_SHARE = 4, 0.1, 8, 0.5
 FACTS = bundle.CardFacts(
     name="cifar10-resnet",
@@ -64,6 +67,23 @@ class Shipped:
     difference: float
 
 
+@dataclass(frozen=True)
+class Phase:
+    """One run of the trainer: how it was set and what came of it."""
+
+    config: TrainConfig
+    result: TrainResult
+
+    def log(self) -> dict[str, Any]:
+        return {
+            "config": dataclasses.asdict(self.config),
+            "best_epoch": self.result.best_epoch,
+            "best_validation_accuracy": self.result.best_accuracy,
+            "wall_seconds": round(sum(r.seconds for r in self.result.history), 1),
+            "epochs": [dataclasses.asdict(record) for record in self.result.history],
+        }
+
+
 def build_network(seed: int) -> nn.Module:
     """The network with its initial weights, channels last in memory."""
     torch.manual_seed(seed)
@@ -81,6 +101,35 @@ def distort(images: Tensor, generator: torch.Generator) -> Tensor:
     return cutout(changed, generator, size=HOLE, probability=HOLE_SHARE)
 
 
+def photograph(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Other sizes and colours: what distinguishes photographs from the data set."""
+    return recolour(
+        zoom(images, generator, strength=ZOOM),
+        generator,
+        hue_radians=HUE_RADIANS,
+        saturation=SATURATION,
+        probability=RECOLOURED,
+    )
+
+
+def distort_photograph(images: Tensor, generator: torch.Generator) -> Tensor:
+    """`photograph`, then what the first phase does as well."""
+    return distort(photograph(images, generator), generator)
+
+
+def with_photographs(part: ImageSet, seed: int) -> ImageSet:
+    """The images of `part`, and once more each of them as `photograph` draws it."""
+    drawn = photograph(part.normalise(part.images), torch.Generator().manual_seed(seed))
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (part.mean, part.std))
+    pixels = ((drawn * std + mean) * 255.0).round().clamp(0, 255).to(torch.uint8)
+    return dataclasses.replace(
+        part,
+        name=f"{part.name}, as they are and zoomed and recoloured",
+        images=torch.cat([part.images, pixels]),
+        labels=torch.cat([part.labels, part.labels]),
+    )
+
+
 def ship(model: nn.Module, data: ImageData, tests: Sequence[ImageSet], out: Path) -> Shipped:
     """Export to `out`, compare with torch on held-out images, measure the file, write the card."""
     out.mkdir(parents=True, exist_ok=True)
@@ -94,7 +143,7 @@ def ship(model: nn.Module, data: ImageData, tests: Sequence[ImageSet], out: Path
 
 
 def describe(
-    model: nn.Module, config: TrainConfig, data: ImageData, result: TrainResult, shipped: Shipped
+    model: nn.Module, data: ImageData, phases: Sequence[Phase], shipped: Shipped
 ) -> dict[str, Any]:
     """The content of `training.json`."""
     return {
@@ -105,7 +154,7 @@ def describe(
             "blocks": BLOCKS,
             "parameters": sum(p.numel() for p in model.parameters()),
         },
-        "config": dataclasses.asdict(config),
+        "phases": [phase.log() for phase in phases],
         "augmentation": {
             "shift_pixels": SHIFT,
             "flip": True,
@@ -113,6 +162,12 @@ def describe(
             "hole_pixels": HOLE,
             "hole_share": HOLE_SHARE,
             "bit_exact_share_where_known": data.twin_probability,
+            "second phase": {
+                "zoom": ZOOM,
+                "hue_radians": HUE_RADIANS,
+                "saturation": SATURATION,
+                "recoloured_share": RECOLOURED,
+            },
         },
         "data": {
             "train": data.train.name,
@@ -120,6 +175,7 @@ def describe(
             "train_images_known_bit_exact": 0 if data.twin is None else int((data.twin >= 0).sum()),
             "validation": data.validation.name,
             "validation_images": len(data.validation),
+            "validation, second phase": "the same, once more zoomed and recoloured",
         },
         "machine": bundle.machine(),
         "test": [
@@ -133,10 +189,6 @@ def describe(
             for name, found in shipped.measured.items()
         ],
         "export_max_relative_difference": shipped.difference,
-        "best_epoch": result.best_epoch,
-        "best_validation_accuracy": result.best_accuracy,
-        "wall_seconds": round(sum(r.seconds for r in result.history), 1),
-        "epochs": [dataclasses.asdict(record) for record in result.history],
     }
 
 
@@ -148,22 +200,46 @@ def _line(record: EpochRecord, epochs: int) -> str:
     )
 
 
-def run(data_folder: Path, out: Path, config: TrainConfig, *, resume: bool = False) -> None:
-    """The whole training; `out` also holds the checkpoint, which `resume` goes on from."""
-    model = build_network(config.seed)
+def run(
+    data_folder: Path, out: Path, configs: tuple[TrainConfig, TrainConfig], *, resume: bool = False
+) -> None:
+    """Both phases; `out` also holds their checkpoints, which `resume` goes on from."""
+    first, second = configs
+    model = build_network(first.seed)
     data = load_cifar10(data_folder, move=move, distort=distort)
+    photographs = dataclasses.replace(
+        data,
+        distort=distort_photograph,
+        validation=with_photographs(data.validation, second.seed),
+    )
+    phases = [
+        _phase(model, first, data, out / "checkpoint.pt", resume),
+        _phase(model, second, photographs, out / "photographs.pt", resume),
+    ]
+    shipped = ship(model, data, load_cifar10_tests(data_folder), out)
+    bundle.write_log(out, describe(model, data, phases, shipped))
+    for name, found in shipped.measured.items():
+        print(f"{name}: {found.value:.4f} (95 %: {found.low:.4f} to {found.high:.4f})")
+
+
+def _phase(
+    model: nn.Module, config: TrainConfig, data: ImageData, checkpoint: Path, resume: bool
+) -> Phase:
     result = train(
         model,
         config,
         data,
-        checkpoint_path=out / "checkpoint.pt",
+        checkpoint_path=checkpoint,
         resume=resume,
         on_epoch=lambda record: print(_line(record, config.epochs), flush=True),
     )
-    shipped = ship(model, data, load_cifar10_tests(data_folder), out)
-    bundle.write_log(out, describe(model, config, data, result, shipped))
-    for name, found in shipped.measured.items():
-        print(f"{name}: {found.value:.4f} (95 %: {found.low:.4f} to {found.high:.4f})")
+    return Phase(config, result)
+
+
+def _chosen(config: TrainConfig, options: argparse.Namespace, phase: int) -> TrainConfig:
+    epochs = config.epochs if options.epochs is None else options.epochs
+    seed = config.seed if options.seed is None else options.seed + phase
+    return dataclasses.replace(config, epochs=epochs, seed=seed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,13 +249,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with the two npz files")
     parser.add_argument("--out", type=Path, required=True, help="folder for the model")
-    parser.add_argument("--epochs", type=int, default=CONFIG.epochs)
-    parser.add_argument("--seed", type=int, default=CONFIG.seed)
-    parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
+    parser.add_argument("--epochs", type=int, help="of each phase, instead of its own number")
+    parser.add_argument("--seed", type=int, help="of the first phase; the second takes the next")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in OUT")
     options = parser.parse_args(arguments)
     try:
-        config = dataclasses.replace(CONFIG, epochs=options.epochs, seed=options.seed)
-        run(options.data, options.out, config, resume=options.resume)
+        configs = _chosen(CONFIG, options, 0), _chosen(PHOTOGRAPHS, options, 1)
+        run(options.data, options.out, configs, resume=options.resume)
     except RekindleError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -19,13 +19,14 @@ Rules for every source (why: the facts in docs/architecture):
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from rekindle._errors import UnsupportedOperatorError
+from rekindle._errors import UnsupportedOperatorError, UsageError
 from rekindle._registry import Registry
 from rekindle._types import Target
 from rekindle.graph.ir import Array, Value
@@ -103,12 +104,36 @@ def source_text(stem: str) -> str:
     return (Path(__file__).parent / f"{stem}.cl").read_text(encoding="utf-8")
 
 
+def check_disabled(target: Target) -> None:
+    """UsageError, with near names, where the target's `disabled_kernels` names no kernel."""
+    known = REGISTRY.names()
+    for name in target.disabled_kernels:
+        if name not in known:
+            near = difflib.get_close_matches(name.lower(), known, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(known)}"
+            raise UsageError(
+                f"{name!r} is to be switched off, but no kernel is so called", hint=hint
+            )
+
+
+def displaced(call: LogicalCall, context: Context) -> str | None:
+    """The kernel that the call would have if none were switched off; None: it has it."""
+    if not context.target.disabled_kernels:
+        return None
+    every = replace(context, target=replace(context.target, disabled_kernels=()))
+    found = choose(call, every)
+    return found[0] if found and found[0] in context.target.disabled_kernels else None
+
+
 def choose(call: LogicalCall, context: Context) -> tuple[str, Kernel] | None:
-    """The best kernel for a call, with its name; None where no kernel takes it."""
+    """The best kernel for a call, with its name; None where no kernel takes it.
+
+    Kernels in the target's `disabled_kernels` count as not there.
+    """
     best: tuple[float, str, Kernel] | None = None
     for name in REGISTRY.names():
         kernel = REGISTRY.get(name)
-        if kernel.call != call.name:
+        if kernel.call != call.name or name in context.target.disabled_kernels:
             continue
         score = kernel.score(call, context)
         if score > 0 and (best is None or score > best[0]):
@@ -121,8 +146,10 @@ def require(call: LogicalCall, context: Context) -> tuple[str, Kernel]:
     found = choose(call, context)
     if found is None:
         types = ", ".join(f"{v.dtype}{list(v.shape or ())}" for v in call.inputs if v)
+        off = displaced(call, context)
+        why = f"; {off} is switched off" if off else ""
         raise UnsupportedOperatorError(
-            f"no OpenCL kernel for {call.name} of {types} (node {call.node})",
+            f"no OpenCL kernel for {call.name} of {types} (node {call.node}){why}",
             hint="run it with provider='onnxruntime', or without strict=True",
         )
     return found

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rekindle._types import DType
-from rekindle.engine.kernels._render import render
+from rekindle.engine.kernels._render import render, vectorizable
 from rekindle.graph.expr import Expr, size
 from rekindle.graph.ir import Value
 from rekindle.graph.lowering import LogicalCall
@@ -51,6 +51,13 @@ def takes(call: LogicalCall, first: int) -> bool:
         and (is_single(v) or (v.static_shape == out.static_shape and v.layout == out.layout))
         for v in operands(call, first)
     )
+
+
+def vectorizes(call: LogicalCall, first: int) -> bool:
+    """Whether the epilogue can be written for vectors: float32 throughout, conditions aside."""
+    expr: Expr | None = call.params.get("epilogue")
+    count = 1 + len(operands(call, first))
+    return expr is None or vectorizable(expr, [DType.FLOAT32] * count)
 
 
 def is_single(value: Value) -> bool:

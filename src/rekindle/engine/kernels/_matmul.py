@@ -12,6 +12,7 @@ import numpy as np
 from rekindle._types import DType
 from rekindle.engine.kernels import Packed
 from rekindle.engine.kernels._epilogue import Epilogue, epilogue, operands
+from rekindle.engine.kernels._packing import zeros
 from rekindle.graph.ir import Array, Value
 from rekindle.graph.lowering import LogicalCall
 
@@ -59,6 +60,8 @@ class Product:
     @cached_property
     def offsets(self) -> Packed:
         """int32 (batches, 2 + operands): first element of a, number of b's matrix, operands'."""
+        if self.batches == 1:
+            return zeros(self.row_ints)
         columns = [
             self._steps(self.a.static_shape[:-2], self.m * self.k),
             self._steps(self.b.static_shape[:-2], 1),
@@ -69,8 +72,6 @@ class Product:
 
     def _steps(self, dims: Dims, matrix: int) -> Array:
         """Where each batch's matrix begins in a value of batch dimensions `dims`."""
-        if self.batches == 1:
-            return np.zeros(1, np.int64)
         numbers = np.arange(math.prod(dims)).reshape(dims) * matrix
         return np.broadcast_to(numbers, self.batch).reshape(-1)
 

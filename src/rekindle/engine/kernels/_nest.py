@@ -17,7 +17,8 @@ import numpy as np
 from rekindle._types import Target
 
 CPU_JOBS = 64
-"""Work-groups per launch on a CPU: enough to balance, few enough to cost nothing."""
+"""Work-groups per launch on a CPU: enough to balance, few enough to cost nothing. At least four
+for each core where there are many."""
 CPU_JOB_ELEMENTS = 4096
 """Smaller jobs than this cost more to hand out than to do."""
 GPU_GROUP = 64
@@ -142,7 +143,8 @@ def share(target: Target, rows: int, inner: int, step_elements: int = 1) -> Shar
     if target.family != "cpu":
         return Share(1, 1, rows * inner, GPU_GROUP)
     total = rows * inner
-    jobs = max(1, min(CPU_JOBS, total * step_elements // CPU_JOB_ELEMENTS))
+    most = max(CPU_JOBS, 4 * target.compute_units)
+    jobs = max(1, min(most, total * step_elements // CPU_JOB_ELEMENTS))
     if rows >= jobs:
         per_item = -(-rows // jobs)
         return Share(inner, per_item, -(-rows // per_item), 1)

@@ -7,13 +7,14 @@ from functools import partial
 import numpy as np
 
 from rekindle.engine.kernels import Packed
+from rekindle.engine.kernels._conv import Problem
 from rekindle.graph.ir import Array, Value
 
 _FLOAT = 4
 
 
 def zeros(count: int) -> Packed:
-    """`count` floats of zero: what taps in the padding read."""
+    """`count` floats, or ints, of zero: what taps in the padding read."""
     return Packed(f"zeros:{count}", count * _FLOAT, partial(np.zeros, count, np.float32))
 
 
@@ -31,24 +32,28 @@ def padded_vector(value: Value | None, array: Array | None, count: int) -> Packe
 
 
 def conv_panels(
-    value: Value, w: Array, c_block: int, m_block: int, *, taps_first: bool = False
+    problem: Problem, c_block: int, m_block: int, *, taps_first: bool = False
 ) -> Packed:
     """Weights (M, C, KH, KW) as (M / m_block, C / c_block, KH, KW, c_block, m_block), padded.
 
-    With `taps_first` as (M / m_block, KH, KW, C / c_block, c_block, m_block).
+    With `taps_first` as (M / m_block, KH, KW, C / c_block, c_block, m_block). Where groups are
+    merged, a filter has the channels of all of them, zero but for its own group's.
     """
-    m, c, kh, kw = w.shape
-    m_blocks, c_blocks = -(-m // m_block), -(-c // c_block)
+    w, merged = problem.weights, problem.merged
+    m, own, kh, kw = w.shape
+    m_blocks, c_blocks = -(-m // m_block), -(-problem.c_group // c_block)
     order = (0, 4, 5, 2, 3, 1) if taps_first else (0, 2, 4, 5, 3, 1)
 
     def pack() -> Array:
         full = np.zeros((m_blocks * m_block, c_blocks * c_block, kh, kw), np.float32)
-        full[:m, :c] = w
+        place = np.arange(m) // (problem.m_group // merged) % merged
+        for i in range(merged):
+            full[:m][place == i, i * own : (i + 1) * own] = w[place == i]
         return full.reshape(m_blocks, m_block, c_blocks, c_block, kh, kw).transpose(order)
 
-    kind = f"conv{'_taps' if taps_first else ''}{c_block}x{m_block}"
+    kind = f"conv{'_taps' if taps_first else ''}{c_block}x{m_block}x{merged}"
     count = m_blocks * m_block * c_blocks * c_block * kh * kw
-    return Packed(f"{kind}:{value.name}", count * _FLOAT, pack)
+    return Packed(f"{kind}:{problem.w.name}", count * _FLOAT, pack)
 
 
 def depthwise_taps(value: Value, w: Array, block: int) -> Packed:

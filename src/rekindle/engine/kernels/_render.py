@@ -125,13 +125,13 @@ class _Renderer:
         kind = self.infer(expr)
         if kind is not None:
             return kind
-        value = _number(expr)
-        if isinstance(value, bool):
-            return DType.BOOL
-        return DType.INT64 if isinstance(value, int) else DType.FLOAT32
+        kinds = {np.asarray(n).dtype.kind for n in _numbers(expr)}
+        if "f" in kinds:
+            return DType.FLOAT32
+        return DType.INT64 if kinds & {"i", "u"} else DType.BOOL
 
     def infer(self, expr: Expr) -> DType | None:
-        """The dtype of `expr`; None for constants, which take any."""
+        """The dtype of `expr`; None for one made of constants (or a choice among them): any."""
         if id(expr) not in self._inferred:
             self._inferred[id(expr)] = self._infer(expr)
         return self._inferred[id(expr)]
@@ -143,11 +143,9 @@ class _Renderer:
             case Cast(dtype, _):
                 return dtype
             case Call(op, args):
-                kinds = [self.infer(a) for a in args]
-                if all(k is None for k in kinds):
-                    return None
                 if op in _PREDICATES:
                     return DType.BOOL
+                kinds = [self.infer(a) for a in args]
                 if op == "pow":
                     return kinds[0] or kinds[1]
                 return _promote(kinds[1:] if op == "where" else kinds)
@@ -156,14 +154,15 @@ class _Renderer:
 
     def emit(self, expr: Expr, dtype: DType) -> str:
         """C text of `expr` brought to `dtype`."""
-        kind = self.infer(expr)
-        if kind is None:
+        if _is_constant(expr):
             return self._literal(_number(expr), dtype)
+        kind = self.infer(expr) or dtype
         match expr:
             case Arg(index):
                 text = self._args[index]
             case Cast(_, arg):
-                source = self.infer(arg) or self.result(arg)
+                source = self.infer(arg)
+                source = source or (DType.FLOAT32 if self._lanes > 1 else self.result(arg))
                 text = self._convert(self.emit(arg, source), source, kind)
             case Call(op, args):
                 text = self._call(op, args, kind)
@@ -245,9 +244,9 @@ class _Renderer:
             return f"{name}({', '.join(texts)})"
         if op in ("max", "min"):
             # The cheap form wants the number second.
-            order = sorted(range(2), key=lambda i: self.infer(args[i]) is None)
+            order = sorted(range(2), key=lambda i: _is_constant(args[i]))
             constant = args[order[1]]
-            if self.infer(constant) is None and not math.isnan(_number(constant)):
+            if _is_constant(constant) and not math.isnan(_number(constant)):
                 return f"rk{self._lanes}_{op}_const({texts[order[0]]}, {texts[order[1]]})"
         return f"rk{self._lanes}_{op}({', '.join(texts)})"
 
@@ -281,11 +280,34 @@ class _Renderer:
             return f"(({compute_type(kind)})rk1_pow_{_wide(kind)}({', '.join(texts)}))"
         if kind is DType.FLOAT64:
             return f"pow({self.emit(base, kind)}, {self.emit(exponent, kind)})"
-        power = float(_number(exponent)) if other is None else math.nan
+        power = float(_number(exponent)) if _is_constant(exponent) else math.nan
         name = {2.0: "square", 3.0: "cube"}.get(power)
         if name:
             return f"rk{self._lanes}_{name}({self.emit(base, kind)})"
         return f"rk{self._lanes}_pow({self.emit(base, kind)}, {self.emit(exponent, kind)})"
+
+
+def _is_constant(expr: Expr) -> bool:
+    match expr:
+        case Arg():
+            return False
+        case Call(_, args):
+            return all(map(_is_constant, args))
+        case Cast(_, arg):
+            return _is_constant(arg)
+        case _:
+            return True
+
+
+def _numbers(expr: Expr) -> list[float | int | bool]:
+    """The constants whose kinds decide the dtype of an expression that has no other."""
+    match expr:
+        case Const(value):
+            return [value]
+        case Call(op, args):
+            return [n for a in (args[1:] if op == "where" else args) for n in _numbers(a)]
+        case _:
+            return []
 
 
 def _number(expr: Expr) -> float | int | bool:

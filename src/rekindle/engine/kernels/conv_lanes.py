@@ -26,21 +26,21 @@ def _score(call: LogicalCall, context: Context) -> float:
     x_block, y_block = conv.blocks(call)
     if y_block != BLOCK or x_block not in (0, BLOCK):
         return 0
-    return 10.0 * conv.groups_align(call, x_block or 1, BLOCK)
+    return 10.0 * (conv.groups_to_merge(call, x_block or 1, BLOCK) > 0)
 
 
 def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
-    problem = conv.problem(call, context)
+    x_block = conv.blocks(call)[0] or 1
+    problem = conv.problem(call, context, conv.groups_to_merge(call, x_block, BLOCK))
     if problem.is_empty:
         return []
     win, m, group = problem.window, problem.m, problem.group
-    x_block = problem.x.layout.block or 1
     c_blocks = -(-problem.c_group // x_block)
     waves = -(-math.prod(win.out) // _WAVE)
     panel = _panel(context.target, m, group, waves * problem.n)
     end = epilogue(call, 3, BLOCK)
     sizes = (
-        m, c_blocks * group, c_blocks, m // group, *win.size, *win.out, *win.kernel,
+        m, c_blocks * group, c_blocks, problem.m_group, *win.size, *win.out, *win.kernel,
         *win.strides, *win.pads, *win.dilations,
     )  # fmt: skip
     return [
@@ -50,7 +50,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
             defines=(("TM", str(panel)), ("XB", str(x_block)), *end.defines),
             args=(
                 problem.x,
-                conv_panels(problem.w, problem.weights, x_block, panel, taps_first=True),
+                conv_panels(problem, x_block, panel, taps_first=True),
                 padded_vector(problem.bias, problem.bias_array, -(-m // BLOCK) * BLOCK),
                 zeros(BLOCK),
                 *map(np.int32, sizes),

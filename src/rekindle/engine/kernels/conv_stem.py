@@ -45,7 +45,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
             ),
             args=(
                 problem.x,
-                conv_panels(problem.w, problem.weights, 1, tile.blocks * BLOCK),
+                conv_panels(problem, 1, tile.blocks * BLOCK),
                 padded_vector(problem.bias, problem.bias_array, m_blocks * BLOCK),
                 *map(np.int32, sizes),
                 *end.args,

@@ -18,11 +18,12 @@ from rekindle.graph.lowering import LogicalCall
 def _score(call: LogicalCall, context: Context) -> float:
     if context.target.family != "cpu" or not conv.is_constant_planar(call, context):
         return 0
-    return 10.0 * (conv.blocks(call) == (BLOCK, BLOCK) and conv.groups_align(call, BLOCK))
+    blocked = conv.blocks(call) == (BLOCK, BLOCK)
+    return 10.0 * (blocked and conv.groups_to_merge(call, BLOCK, BLOCK) > 0)
 
 
 def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
-    problem = conv.problem(call, context)
+    problem = conv.problem(call, context, conv.groups_to_merge(call, BLOCK, BLOCK))
     if problem.is_empty:
         return []
     win, m, group = problem.window, problem.m, problem.group
@@ -49,7 +50,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
             ),
             args=(
                 problem.x,
-                conv_panels(problem.w, problem.weights, BLOCK, panel),
+                conv_panels(problem, BLOCK, panel),
                 padded_vector(problem.bias, problem.bias_array, m_blocks * BLOCK),
                 zeros(BLOCK),
                 *map(np.int32, sizes),

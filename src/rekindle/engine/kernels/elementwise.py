@@ -129,7 +129,12 @@ def _form(expr: Expr, values: Sequence[Value], out: Value, lanes: int) -> _Form:
     if vector and not outer.sizes:
         whole, tail = divmod(inner, lanes)
         return _Form(outer, whole, wide, lanes, steps, flat=True, tail=tail)
-    aligned = all(s % lanes == 0 for along in outer.strides for s in along)
+    aligned = all(
+        s % lanes == 0
+        for step, along in zip(steps, outer.strides, strict=True)
+        if step
+        for s in along
+    )
     if vector and inner % lanes == 0 and aligned:
         return _Form(outer, inner // lanes, wide, lanes, steps)
     return _Form(outer, inner, steps)

@@ -17,16 +17,17 @@ _BITS = {1: "uchar", 2: "ushort", 4: "uint", 8: "long"}
 
 
 def _score(call: LogicalCall, _: Context) -> float:
-    return float(call.output.dtype is not DType.STRING and _count(call) < 2**31)
-
-
-def _count(call: LogicalCall) -> int:
     out = call.output
-    return math.prod(out.layout.physical_shape(out.static_shape))
+    # A blocked output would get the value in its channels past C.
+    return float(
+        not out.layout.block
+        and out.dtype is not DType.STRING
+        and math.prod(out.static_shape) < 2**31
+    )
 
 
 def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
-    count, itemsize = _count(call), call.output.dtype.itemsize
+    count, itemsize = math.prod(call.output.static_shape), call.output.dtype.itemsize
     if not count:
         return []
     element = np.array([call.params["value"]]).astype(numpy_dtype(call.output.dtype))

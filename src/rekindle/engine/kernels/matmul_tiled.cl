@@ -14,7 +14,8 @@
    VW           floats in a vector: 8 or 16
    TRANSPOSE_A  a is (K, M)
    ROWS_B       b is (matrices, K, N) as it lies
-   NARROW       N is less than VW; panels are padded with zeros */
+   SINGLY       the epilogue takes an element at a time: N is less than VW (panels are padded with
+                zeros then), or the epilogue cannot be written for vectors */
 #if VW == 16
 #define V float16
 #else
@@ -69,12 +70,12 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(matmul)(
       #pragma unroll
       for (int r = 0; r < R; r++) {
         const int row = p0 + i, at = row * N + columns[r];
-#if NARROW
+#if SINGLY
         union { V all; float each[VW]; } lanes;
         lanes.all = sum[i][r];
-        for (int j = 0; j < N; j++) {
+        for (int j = 0; j < min(N, VW); j++) {
           float v = lanes.each[j];
-          EPILOGUE_READ(row, j)
+          EPILOGUE_READ(row, columns[r] + j)
           y[at + j] = EPILOGUE;
         }
 #else

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rekindle.engine.kernels import Argument, Context, Kernel, Launch, Packed, Workspace, register
+from rekindle.engine.kernels._epilogue import vectorizes
 from rekindle.engine.kernels._matmul import Product, product, takes
 from rekindle.engine.kernels._tile import BLOCK, Tile, choose_tile, jobs_wanted, vector_width
 from rekindle.graph.ir import Array
@@ -39,7 +40,8 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     elif not rows:
         b = Workspace(f"{call.output.name}#panels", 4 * _panel_floats(what, tile, panels))
         before = [_pack(what, b, tile, panels, width, context)]
-    end = what.epilogue(1 if narrow else width)
+    singly = narrow or not vectorizes(call, 2)
+    end = what.epilogue(1 if singly else width)
     sizes = (what.row_ints, what.m, what.n, what.k, tile.tiles_per_job)
     return [
         *before,
@@ -52,7 +54,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
                 ("VW", str(width)),
                 ("TRANSPOSE_A", str(int(what.transpose_a))),
                 ("ROWS_B", str(int(rows))),
-                ("NARROW", str(int(narrow))),
+                ("SINGLY", str(int(singly))),
                 *end.defines,
             ),
             args=(what.a, b, what.offsets, *map(np.int32, sizes), *end.args, call.output),

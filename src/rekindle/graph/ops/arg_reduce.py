@@ -1,8 +1,12 @@
-"""ArgMax and ArgMin: where along an axis the extreme lies."""
+"""ArgMax and ArgMin: where along an axis the extreme lies.
+
+ONNX does not say what NaN does. As in ONNX Runtime's scan, a NaN in front stays and one further
+on is passed over.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,14 +35,16 @@ def _flops(node: Node, inputs: Sequence[Operand | None], outputs: Sequence[Tenso
     return numel(required(node, inputs, 0).shape)
 
 
-def _operator(kind: str, find: Callable[..., Array]) -> Operator:
+def _operator(kind: str, better: np.ufunc, or_equal: np.ufunc) -> Operator:
     def reference(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
         x = wide(required(node, inputs, 0))
         axis = normalize_axis(node, integer(node, "axis", 0), x.ndim)
-        if flag(node, "select_last_index"):
-            found = x.shape[axis] - 1 - find(np.flip(x, axis), axis=axis)
-        else:
-            found = find(x, axis=axis)
+        moves_on = or_equal if flag(node, "select_last_index") else better
+        best, found = x.take(0, axis), np.zeros(np.delete(x.shape, axis), np.int64)
+        for index in range(1, x.shape[axis]):
+            value = x.take(index, axis)
+            moves = moves_on(value, best)
+            best, found = np.where(moves, value, best), np.where(moves, index, found)
         if flag(node, "keepdims", True):
             found = np.expand_dims(found, axis)
         return (np.asarray(found, np.int64),)
@@ -52,5 +58,5 @@ def _operator(kind: str, find: Callable[..., Array]) -> Operator:
     return Operator(since=1, infer=_infer, reference=reference, lower=lower, flops=_flops)
 
 
-register("ArgMax", _operator("max", np.argmax))
-register("ArgMin", _operator("min", np.argmin))
+register("ArgMax", _operator("max", np.greater, np.greater_equal))
+register("ArgMin", _operator("min", np.less, np.less_equal))

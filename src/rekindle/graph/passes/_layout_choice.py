@@ -22,7 +22,6 @@ class Choice:
     """The decision: names of blocked values, and what each node reads."""
 
     graph: Graph
-    block: int
     blocked: frozenset[str]
 
     def needs_blocked(self, node: Node, index: int) -> bool:
@@ -62,7 +61,7 @@ def choose(graph: Graph, block: int) -> Choice:
             follow = _follows(graph, node, blocked, wanted)
         if follow:
             blocked.add(name)
-    return Choice(graph, block, frozenset(blocked))
+    return Choice(graph, frozenset(blocked))
 
 
 def _wanted(graph: Graph, block: int) -> set[str]:

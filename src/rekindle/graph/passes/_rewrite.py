@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from rekindle._types import DType, Shape
+from rekindle._types import Shape
 from rekindle.graph.ir import Array, Graph, Node
 from rekindle.graph.order import reads, subgraphs
 
@@ -103,6 +103,3 @@ def elements(shape: Shape | None) -> int | None:
     if shape is None or not all(isinstance(d, int) for d in shape):
         return None
     return math.prod(d for d in shape if isinstance(d, int))
-
-
-FLOATS = (DType.FLOAT32, DType.FLOAT16, DType.FLOAT64, DType.BFLOAT16)

@@ -10,6 +10,7 @@ from rekindle._errors import MemoryLimitError, RekindleError, UnsupportedOperato
 from rekindle._types import Target
 from rekindle.device import Device, select_device
 from rekindle.engine.executor import Executor, Weights
+from rekindle.engine.kernels import check_disabled
 from rekindle.engine.plan import HostStep, Plan, plan
 from rekindle.graph import onnx_io, passes
 from rekindle.graph.cost import parameter_count
@@ -31,6 +32,7 @@ def plan_for(graph: Graph, target: Target, shapes: Mapping[str, tuple[int, ...]]
 
 def plan_at_ones(graph: Graph, target: Target) -> Plan | None:
     """Plan with dynamic dimensions as 1; None where the model cannot take that."""
+    check_disabled(target)
     specs = graph.input_specs()
     try:
         return plan_for(graph, target, {spec.name: _ones(spec.shape) for spec in specs})
@@ -124,7 +126,7 @@ class OpenCLBackend:
             PlacedNode(s.node.name or s.node.outputs[0], s.node.qualified, "host", (), s.reason)
             if isinstance(s, HostStep)
             else PlacedNode(
-                s.node.name or s.node.outputs[0], s.node.qualified, "device", s.algorithms
+                s.node.name or s.node.outputs[0], s.node.qualified, "device", s.algorithms, s.reason
             )
             for s in chosen.steps
         ]

@@ -1,0 +1,285 @@
+"""What the self-test runs: one-node graphs with awkward sizes, for each logical call.
+
+They are operators, not calls, so that the operators' NumPy references say what is right. Sizes
+are small primes and neighbours of the block sizes; a case that a kernel does not take is left out
+for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rekindle._types import Layout, Target
+from rekindle.graph import ops
+from rekindle.graph.expr import Arg, Expr, maximum
+from rekindle.graph.infer import operands_of
+from rekindle.graph.ir import OWN_DOMAIN, Array, Graph, Node, Value, dtype_of
+
+_OPSET = 17
+
+
+@dataclass(frozen=True)
+class Case:
+    """A graph of one node, and what to feed it (row-major)."""
+
+    name: str
+    graph: Graph
+    feeds: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class _Input:
+    array: Array
+    constant: bool = False
+    block: int = 0
+
+
+def cases(call: str, target: Target) -> tuple[Case, ...]:
+    """The cases of a logical call, with images blocked as `target` has them."""
+    return tuple(_CASES[call](target.channel_block)) if call in _CASES else ()
+
+
+def _case(
+    name: str, op: str, inputs: Sequence[_Input | Array | None], /, out_block: int = 0, **attrs: Any
+) -> Case:
+    """`op` may be `rekindle::Type`; bare arrays are computed, row-major inputs."""
+    domain, _, op_type = op.rpartition("::")
+    given = [_Input(i) if isinstance(i, np.ndarray) else i for i in inputs]
+    names = [f"x{i}" if item else "" for i, item in enumerate(given)]
+    kept = {n: item for n, item in zip(names, given, strict=True) if item}
+    node = Node(op_type, tuple(names), ("y",), attrs, domain, name)
+    values = {
+        n: Value(n, dtype_of(item.array), item.array.shape, Layout(item.block))
+        for n, item in kept.items()
+    }
+    constants = {n: item.array for n, item in kept.items() if item.constant}
+    feeds = {n: item.array for n, item in kept.items() if not item.constant}
+    opsets = {"": _OPSET, OWN_DOMAIN: 1}
+    graph = Graph(name, tuple(feeds), ("y",), [node], values, constants, opsets)
+    operator = ops.find(node.qualified, graph.opset(domain))
+    assert operator is not None, op
+    (made,) = ops.infer(operator, node, operands_of(graph, node))
+    graph.values["y"] = Value("y", made.dtype, made.shape, Layout(out_block))
+    return Case(name, graph, feeds)
+
+
+def _draw(*shape: int, seed: int = 0) -> Array:
+    rng = np.random.default_rng((seed, *shape))
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def _integers(*shape: int, dtype: Any = np.int32) -> Array:
+    return np.random.default_rng(shape).integers(0, 100, shape).astype(dtype)
+
+
+def _odd(*shape: int) -> Array:
+    """Ordinary numbers with NaN and both infinities among them."""
+    array = _draw(*shape)
+    array.reshape(-1)[[0, array.size // 2, array.size - 1]] = np.nan, np.inf, -np.inf
+    return array
+
+
+def _constant(array: Array) -> _Input:
+    return _Input(array, constant=True)
+
+
+def _conv(block: int) -> list[Case]:
+    def conv(name: str, x: Array, w: Array, *, rows: bool = False, **attrs: Any) -> Case:
+        inside = _Input(x, block=0 if rows else block)
+        bias = _draw(w.shape[0], seed=1)
+        inputs = (inside, _constant(w), _constant(bias))
+        return _case(name, "Conv", inputs, out_block=block, **attrs)
+
+    around: dict[str, Any] = {"pads": (1, 1, 1, 1)}
+    wide: dict[str, Any] = {"pads": (2, 2, 2, 2)}
+    fused = (_Input(_draw(1, 7, 7, 11), block=block), _constant(_draw(19, 7, 3, 3)), None)
+    epilogue: Expr = maximum(Arg(0) + Arg(1), 0.0)
+    residual = _Input(_draw(1, 19, 7, 11, seed=2), block=block)
+    plain = [
+        conv("1x1", _draw(2, 13, 5, 7), _draw(19, 13, 1, 1)),
+        conv("3x3", _draw(1, 33, 13, 17), _draw(37, 33, 3, 3), **around),
+        conv("3x3 by two", _draw(1, 5, 13, 17), _draw(33, 5, 3, 3), strides=(2, 2), **around),
+        conv("dilated", _draw(2, 16, 9, 11), _draw(16, 16, 3, 3), dilations=(2, 2), **wide),
+        conv("two groups", _draw(1, 32, 7, 9), _draw(32, 16, 3, 3), group=2, **around),
+        conv("NaN and infinity", _odd(1, 17, 6, 5), _draw(16, 17, 1, 1)),
+        conv("stem", _draw(1, 3, 23, 31), _draw(19, 3, 7, 7), rows=True, strides=(2, 2)),
+        conv("depthwise", _draw(1, 20, 13, 11), _draw(20, 1, 3, 3), group=20, **around),
+        conv(
+            "depthwise by two", _draw(2, 33, 12, 15), _draw(33, 1, 5, 5), group=33, strides=(2, 2),
+            **wide,
+        ),
+        _case(
+            "epilogue", "rekindle::Conv",
+            (*fused, residual), out_block=block, epilogue=epilogue, **around,
+        ),
+    ]  # fmt: skip
+    return [
+        *plain,
+        _case("one axis", "Conv", (_draw(2, 5, 37), _draw(7, 5, 4)), strides=(3,)),
+        _case("three axes", "Conv", (_draw(1, 3, 5, 6, 7), _draw(5, 3, 2, 3, 2))),
+        _case("computed weights", "Conv", (_draw(1, 6, 9, 8), _draw(4, 3, 3, 3)), group=2),
+    ]
+
+
+def _matmul(_: int) -> list[Case]:
+    def product(name: str, a: Array, b: Array) -> list[Case]:
+        return [
+            _case(f"{name}, computed", "MatMul", (a, b)),
+            _case(f"{name}, constant", "MatMul", (a, _constant(b))),
+        ]
+
+    own = f"{OWN_DOMAIN}::MatMul"
+    epilogue: Expr = maximum(Arg(0) + Arg(1), 0.0)
+    return [
+        *product("127x13x17", _draw(127, 13), _draw(13, 17)),
+        *product("one row", _draw(1, 300), _draw(300, 130)),
+        *product("65x64x129", _draw(65, 64), _draw(64, 129)),
+        *product("batches", _draw(2, 1, 5, 7), _draw(3, 7, 9)),
+        _case("NaN and infinity", "MatMul", (_odd(33, 5), _draw(5, 19))),
+        _case("both transposed", own, (_draw(13, 29), _draw(37, 13)), transpose_a=1, transpose_b=1),
+        _case("transposed row", own, (_draw(3, 17), _constant(_draw(127, 17))), transpose_b=1),
+        _case("epilogue", own, (_draw(2, 5, 7), _draw(7, 20), _draw(20)), epilogue=epilogue),
+    ]
+
+
+def _pool(block: int) -> list[Case]:
+    window = {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1)}
+    found = []
+    for b in (0, block):
+        where = "blocked" if b else "row-major"
+        x, odd = _Input(_draw(2, 19, 11, 14), block=b), _Input(_odd(1, 5, 9, 9), block=b)
+        found += [
+            _case(f"largest, {where}", "MaxPool", (x,), out_block=b, **window),
+            _case(f"average, {where}", "AveragePool", (x,), out_block=b, **window),
+            _case(
+                f"average with padding, {where}", "AveragePool", (x,), out_block=b, ceil_mode=1,
+                count_include_pad=1, **window,
+            ),
+            _case(f"largest of NaN, {where}", "MaxPool", (odd,), out_block=b, **window),
+        ]  # fmt: skip
+    line = _case("one axis", "MaxPool", (_draw(2, 3, 29),), kernel_shape=(4,), dilations=(3,))
+    return [*found, line]
+
+
+def _reduce(block: int) -> list[Case]:
+    return [
+        _case("inner axis", "ReduceMean", (_draw(3, 5, 127),), axes=(2,)),
+        _case("outer axes", "ReduceMax", (_draw(7, 13, 33),), axes=(0, 1), keepdims=0),
+        _case("middle axis", "ReduceMin", (_draw(3, 131, 18),), axes=(1,)),
+        _case("one long sum", "ReduceSumSquare", (_draw(100_003),), axes=(0,)),
+        _case("product", "ReduceProd", (_draw(5, 4, 3),), axes=(1,)),
+        _case("integers", "ReduceMax", (_integers(9, 31),), axes=(1,)),
+        _case("NaN and infinity", "ReduceMax", (_odd(3, 65),), axes=(1,)),
+        _case("spatial", "GlobalAveragePool", (_Input(_draw(2, 19, 7, 9), block=block),)),
+        _case("spatial, blocked", "GlobalMaxPool", (_Input(_draw(2, 19, 7, 9), block=block),),
+              out_block=block),
+    ]  # fmt: skip
+
+
+def _arg_reduce(_: int) -> list[Case]:
+    ties = _integers(5, 127, 3).astype(np.float32)
+    return [
+        _case("largest, inner", "ArgMax", (_draw(7, 1000),), axis=1),
+        _case("smallest, middle", "ArgMin", (ties,), axis=1, keepdims=0),
+        _case("last of equals", "ArgMax", (ties,), axis=1, select_last_index=1),
+    ]
+
+
+def _softmax(_: int) -> list[Case]:
+    far = _draw(4, 33) * np.float32(60)
+    far[0, 3] = -np.inf
+    return [
+        _case("inner axis", "Softmax", (_draw(5, 1013),), axis=1),
+        _case("outer axis", "Softmax", (_draw(17, 3, 5),), axis=0),
+        _case("logarithm", "LogSoftmax", (_draw(2, 3, 127),), axis=-1),
+        _case("large numbers", "Softmax", (far,), axis=1),
+    ]
+
+
+def _copy(_: int) -> list[Case]:
+    def indices(*numbers: int) -> _Input:
+        return _constant(np.array(numbers, np.int64))
+
+    return [
+        _case("transpose", "Transpose", (_draw(5, 33, 17),), perm=(2, 0, 1)),
+        _case("transpose bytes", "Transpose", (_integers(33, 65, dtype=np.uint8),), perm=(1, 0)),
+        _case(
+            "backward slice", "Slice",
+            (_draw(7, 29), indices(-1, 27), indices(-9, 2), indices(0, 1), indices(-2, -3)),
+        ),
+        _case("concat", "Concat", (_draw(3, 5, 7), _draw(3, 1, 7), _draw(3, 13, 7)), axis=1),
+        _case("concat int64", "Concat", (_integers(5, dtype=np.int64),) * 2, axis=0),
+        _case("expand", "Expand", (_draw(3, 1, 5), indices(2, 3, 7, 5))),
+        *_fill(0),
+    ]  # fmt: skip
+
+
+def _fill(_: int) -> list[Case]:
+    edges = _constant(np.array([1, 0, 2, 3, 1, 0], np.int64))
+    value = _constant(np.array(-1.5, np.float32))
+    return [_case("pad", "Pad", (_draw(3, 5, 7), edges, value), mode="constant")]
+
+
+def _gather(_: int) -> list[Case]:
+    wanted = np.array([[0, -1, 4], [2, 2, -5]], np.int64)
+    return [
+        _case("inner axis", "Gather", (_draw(7, 5), _constant(wanted)), axis=1),
+        _case("middle axis", "Gather", (_draw(3, 5, 17), wanted), axis=1),
+        _case(
+            "bytes", "Gather", (_integers(5, 33, dtype=np.uint8), wanted.astype(np.int32)), axis=0
+        ),
+    ]
+
+
+def _reorder(block: int) -> list[Case]:
+    found = []
+    for channels in (13, 2 * block):
+        x = _draw(2, channels, 5, 9)
+        own = f"{OWN_DOMAIN}::Reorder"
+        found += [
+            _case(f"{channels} channels into blocks", own, (x,), out_block=block),
+            _case(f"{channels} channels into rows", own, (_Input(x, block=block),)),
+        ]
+    return found
+
+
+def _elementwise(block: int) -> list[Case]:
+    one_axis = [
+        _case(op, op, (_draw(1, 1031) * np.float32(3),))
+        for op in ("Relu", "Exp", "Sigmoid", "Tanh", "Erf", "Floor", "HardSwish", "Softplus")
+    ]
+    odd = [_case(f"{op} of NaN", op, (_odd(37),)) for op in ("Relu", "Neg", "Abs", "Sigmoid")]
+    blocked = (
+        _Input(_draw(2, 19, 5, 7), block=block),
+        _Input(_draw(2, 19, 5, 7, seed=1), block=block),
+    )
+    return [
+        *one_axis,
+        *odd,
+        _case("broadcast", "Mul", (_draw(3, 1, 17), _draw(5, 1))),
+        _case("quotient", "Div", (_draw(129), np.abs(_draw(129, seed=1)) + np.float32(0.5))),
+        _case("integers", "Add", (_integers(5, 13), _integers(13))),
+        _case("int64", "Mul", (_integers(65, dtype=np.int64), _integers(65, dtype=np.int64))),
+        _case("choice", "Where", (_integers(9, 7) > 50, _draw(9, 7), _draw(1, 7))),
+        _case("cast", "Cast", (_draw(67) * np.float32(50),), to=6),
+        _case("blocked", "Add", blocked, out_block=block),
+    ]
+
+
+_CASES: dict[str, Callable[[int], list[Case]]] = {
+    "conv": _conv,
+    "matmul": _matmul,
+    "pool": _pool,
+    "reduce": _reduce,
+    "arg_reduce": _arg_reduce,
+    "softmax": _softmax,
+    "copy": _copy,
+    "fill": _fill,
+    "gather": _gather,
+    "reorder": _reorder,
+    "elementwise": _elementwise,
+}
