@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rekindle._errors import ModelError, NotFoundError, RekindleError
@@ -83,6 +83,8 @@ def test_a_folder_and_a_missing_file(tmp_path: Path) -> None:
         detect(tmp_path / "nothing.onnx")
 
 
+@settings(max_examples=500)
+@example(b"\x80", b"")
 @given(st.binary(max_size=200), st.sampled_from([b"", b"PK\x03\x04", b"\x80\x04", b"\x80\x02}"]))
 def test_any_bytes_give_an_answer_or_our_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, head: bytes

@@ -15,6 +15,7 @@ from rekindle._errors import ModelError, NotFoundError
 Framework = Literal["onnx", "torchscript", "torch.export"]
 
 _HEAD_BYTES = 64
+_PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 _TENSOR_MODULES = ("torch._utils", "torch", "collections", "torch.storage", "torch._tensor")
 _ADVICE = "bring an ONNX file, a TorchScript archive (torch.jit.save) or a torch.export archive"
 
@@ -36,7 +37,7 @@ def detect(path: Path) -> Framework:
         return _of_archive(path)
     if other := _foreign(head):
         raise ModelError(f"{path} is {other}", hint=_ADVICE)
-    if head[:1] == b"\x80" and head[1] in range(2, 6):
+    if head[:2] in _PICKLES:
         raise _refuse_pickle(path, path.read_bytes())
     return "onnx"
 
