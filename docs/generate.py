@@ -197,7 +197,8 @@ def readme() -> str:
         "cores with a quick network ([measured](docs/pages/reference/measurements.md))."
     )
     lines = textwrap.fill(sentence, 100, break_long_words=False, break_on_hyphens=False)
-    return re.sub(r"(<!-- times -->\n).*?(\n<!-- end -->)", rf"\g<1>{lines}\g<2>", text, flags=re.S)
+    marked = re.compile(r"(<!-- times -->\n).*?(<!-- end -->)", re.DOTALL)
+    return marked.sub(rf"\g<1>{lines}\n\g<2>", text)
 
 
 PAGES: dict[str, tuple[str, Callable[[], str]]] = {
