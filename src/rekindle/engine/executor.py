@@ -6,7 +6,7 @@ Only a host step makes the queue wait in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from rekindle._log import debug
 from rekindle.engine.compiler import compiler_for
 from rekindle.engine.kernels import Argument, Launch, Packed, Workspace
 from rekindle.engine.plan import DeviceStep, HostStep, Plan, raw_constant
+from rekindle.engine.trace import Trace
 from rekindle.graph import ops
-from rekindle.graph.ir import Array, Value, numpy_dtype
+from rekindle.graph.ir import Array, Graph, Value, numpy_dtype
 
 _OUT_OF_MEMORY = ("MEM_OBJECT_ALLOCATION_FAILURE", "OUT_OF_RESOURCES", "OUT_OF_HOST_MEMORY")
 
@@ -51,12 +52,19 @@ class Weights:
 
 
 class Executor:
-    """A plan on a device. Not thread-safe: the session that owns it takes turns."""
+    """A plan on a device. Not thread-safe: the session that owns it takes turns.
 
-    def __init__(self, plan: Plan, device: cl.Device, weights: Weights) -> None:
+    With a `trace`, every command and host step is timed; that costs an event each.
+    """
+
+    def __init__(
+        self, plan: Plan, device: cl.Device, weights: Weights, trace: Trace | None = None
+    ) -> None:
         self.plan = plan
+        self._trace = trace
         compiler = compiler_for(device)
-        self._queue = cl.CommandQueue(compiler.context, device)
+        timed = cl.command_queue_properties.PROFILING_ENABLE if trace else 0
+        self._queue = cl.CommandQueue(compiler.context, device, timed)
         self._weights = weights
         self._buffers: dict[str, cl.Buffer] = {}
         try:
@@ -109,13 +117,19 @@ class Executor:
             kernel.set_args(*(self._argument(a) for a in launch.args))
             prepared.append((kernel, launch.global_size, launch.local_size))
             debug(4, "%s %s %s %s", step.node, launch.entry, launch.global_size, launch.local_size)
-        queue, enqueue = self._queue, cl.enqueue_nd_range_kernel
+        queue, enqueue, trace = self._queue, cl.enqueue_nd_range_kernel, self._trace
+        label = step.node.name or step.node.outputs[0]
 
         def enqueue_all(_host: dict[str, Array]) -> None:
             for kernel, global_size, local_size in prepared:
                 enqueue(queue, kernel, global_size, local_size)
 
-        return enqueue_all
+        def enqueue_timed(_host: dict[str, Array]) -> None:
+            assert trace is not None
+            for kernel, global_size, local_size in prepared:
+                trace.command("kernel", label, enqueue(queue, kernel, global_size, local_size))
+
+        return enqueue_timed if trace else enqueue_all
 
     def _argument(self, arg: Argument) -> Any:
         if isinstance(arg, Packed):
@@ -131,11 +145,17 @@ class Executor:
 
     def _run_on_host(self, step: HostStep, host: dict[str, Array]) -> None:
         node, graph = step.node, self.plan.graph
-        operator = ops.find(node.qualified, graph.opset(node.domain))
-        assert operator is not None, node
         assert not any(graph.values[n].layout.block for n in node.inputs if n), node
-        inputs = [self._fetch(n, host) if n else None for n in node.inputs]
-        results = ops.compute(operator, node, inputs)
+        inputs: list[Array | None] = []
+        for name in node.inputs:
+            if name and name not in host:
+                host[name] = self._fetch(name, host)  # for every other host step, too
+            inputs.append(host[name] if name else None)
+        if self._trace:
+            with self._trace.host(node.name or node.outputs[0]):
+                results = _compute(step, graph, inputs)
+        else:
+            results = _compute(step, graph, inputs)
         for name, array in zip(node.outputs, results, strict=False):
             if name:
                 host[name] = np.asarray(array, order="C")
@@ -144,7 +164,9 @@ class Executor:
     def _upload(self, name: str, array: Array) -> None:
         buffer = self._buffers.get(self.plan.root(name))
         if buffer is not None and array.nbytes:
-            cl.enqueue_copy(self._queue, buffer, array, is_blocking=False)
+            event = cl.enqueue_copy(self._queue, buffer, array, is_blocking=False)
+            if self._trace:
+                self._trace.command("upload", name, event)
 
     def _output(self, name: str, host: Mapping[str, Array]) -> Array:
         graph, root = self.plan.graph, self.plan.root(name)
@@ -167,8 +189,18 @@ class Executor:
         physical = value.layout.physical_shape(value.static_shape)
         array = np.empty(physical, numpy_dtype(value.dtype))
         if array.nbytes:
-            cl.enqueue_copy(self._queue, array, self._buffers[root], is_blocking=True)
+            event = cl.enqueue_copy(self._queue, array, self._buffers[root], is_blocking=True)
+            if self._trace:
+                self._trace.command("download", name, event)
         return array
+
+
+def _compute(step: HostStep, graph: Graph, inputs: Sequence[Array | None]) -> Sequence[Array]:
+    if step.run:
+        return step.run(inputs)
+    operator = ops.find(step.node.qualified, graph.opset(step.node.domain))
+    assert operator is not None, step.node
+    return ops.compute(operator, step.node, inputs)
 
 
 def _translate(error: cl.Error, plan: Plan) -> DeviceError | MemoryLimitError:

@@ -7,7 +7,7 @@ NumPy reference runs between the launches, and the reason is kept for the placem
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,6 +20,9 @@ from rekindle.engine.widened import widened
 from rekindle.graph import ops
 from rekindle.graph.ir import Array, Graph, Node, Value
 from rekindle.graph.lowering import LogicalCall, Lowering, NotLowered
+
+HostFunction = Callable[[Sequence[Array | None]], Sequence[Array]]
+"""From a node's inputs (None: absent) to its outputs, all row-major on the host."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,14 @@ class DeviceStep:
 
 @dataclass(frozen=True)
 class HostStep:
-    """A node that runs on the host, by its NumPy reference, and why."""
+    """A node that runs on the host, and why: by its NumPy reference, or by `run`."""
 
     node: Node
     reason: str
+    run: HostFunction | None = None
+    """What computes it instead of the reference: another engine, on a part of the graph."""
+    parts: tuple[Node, ...] = ()
+    """The nodes of the model that `run` stands for; empty: `node` itself."""
 
 
 Step = DeviceStep | HostStep
