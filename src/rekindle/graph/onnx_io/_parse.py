@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 from onnx import FunctionProto, ModelProto, NodeProto
 
 from rekindle._errors import ModelError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -108,13 +109,14 @@ def _typed(tensor: TensorProto, dtype: DType, shape: tuple[int, ...], what: str)
         _expect(len(tensor.int32_data), shape, what)
         bits = np.array(tensor.int32_data, dtype=np.int32).astype(np.uint16)
         return bits.view(numpy_dtype(dtype))
-    values = {
+    lists: dict[DType, Sequence[float]] = {
         DType.FLOAT32: tensor.float_data,
         DType.FLOAT64: tensor.double_data,
         DType.INT64: tensor.int64_data,
         DType.UINT32: tensor.uint64_data,
         DType.UINT64: tensor.uint64_data,
-    }.get(dtype, tensor.int32_data)
+    }
+    values = lists.get(dtype, tensor.int32_data)
     _expect(len(values), shape, what)
     wide = np.uint64 if dtype in (DType.UINT32, DType.UINT64) else None
     return np.array(values, dtype=wide).astype(numpy_dtype(dtype))
