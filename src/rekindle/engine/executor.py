@@ -99,11 +99,11 @@ class Executor:
 
     def _allocate(self, context: cl.Context) -> None:
         memory = self.plan.memory
-        if not memory.offsets:
-            return
-        arena = cl.Buffer(context, cl.mem_flags.READ_WRITE, memory.arena_bytes)
-        for name, offset in memory.offsets.items():
-            self._buffers[name] = arena.get_sub_region(offset, memory.sizes[name])
+        flags = cl.mem_flags.READ_WRITE
+        arenas = [cl.Buffer(context, flags, nbytes) for nbytes in memory.arenas]
+        for name, nbytes in memory.sizes.items():
+            arena, offset = memory.place(name)
+            self._buffers[name] = arenas[arena].get_sub_region(offset, nbytes)
 
     def _compile(
         self, step: DeviceStep | HostStep, kernel_of: Callable[[Launch], cl.Kernel]

@@ -176,7 +176,7 @@ class _Planner:
             self.graph,
             self.target,
             tuple(self.steps),
-            pack(lifetimes.finish(), self.target.alignment_bytes),
+            pack(lifetimes.finish(), self.target.alignment_bytes, self.target.max_alloc_bytes),
             self.roots,
             constants,
         )

@@ -102,8 +102,8 @@ class OpenCLBackend:
         """Memory and strictness are checked before anything is allocated."""
         limit = min(self._options.memory_limit_bytes or self._target.global_bytes,
                     self._target.global_bytes)  # fmt: skip
-        largest = max([candidate.memory.arena_bytes,
-                       *(c.nbytes for c in candidate.constants.values())])  # fmt: skip
+        buffers = [*candidate.memory.arenas, *(c.nbytes for c in candidate.constants.values())]
+        largest = max(buffers, default=0)
         if candidate.device_bytes > limit or largest > self._target.max_alloc_bytes:
             raise MemoryLimitError(
                 f"the model needs {candidate.device_bytes:,} bytes on the device (weights "
