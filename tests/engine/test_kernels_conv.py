@@ -25,7 +25,7 @@ from kernel_harness import (
 from numpy.lib.stride_tricks import sliding_window_view
 
 from rekindle._types import DType, Target
-from rekindle.engine.kernels import REGISTRY, Context
+from rekindle.engine.kernels import REGISTRY, Context, conv_winograd
 from rekindle.graph.expr import Arg, Cast, Expr, sigmoid
 from rekindle.graph.lowering import LogicalCall
 
@@ -151,6 +151,35 @@ def test_tiled(x: Sequence[int], w: Sequence[int], options: Any, target: Target)
     check(*make("conv_tiled", x, w, blocks=(16, 16), target=target, **options))
 
 
+WINOGRAD = [
+    shapes("no whole tile", (1, 16, 9, 11), (32, 16, 3, 3), pads=(1, 1, 1, 1)),
+    shapes("channels 13 to 17", (2, 13, 6, 6), (17, 13, 3, 3), pads=(1, 1, 1, 1)),
+    shapes("many images of one pixel", (13, 32, 1, 1), (16, 32, 3, 3), pads=(1, 1, 1, 1)),
+    shapes("uneven pads", (1, 20, 13, 7), (20, 20, 3, 3), pads=(0, 2, 3, 1), bias=False),
+    shapes("no pads", (1, 127, 5, 8), (3, 127, 3, 3)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("tile", [2, 4])
+@pytest.mark.parametrize("target", [CPU8, CPU16], ids=["8", "16"])
+@pytest.mark.parametrize(("x", "w", "options"), WINOGRAD)
+def test_winograd(
+    x: Sequence[int], w: Sequence[int], options: Any, target: Target, tile: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(conv_winograd, "_best_tile", lambda _: tile)
+    check(*make("conv_winograd", x, w, blocks=(16, 16), target=target, **options))
+
+
+def test_winograd_lets_no_nan_vanish() -> None:
+    """It may spread over its tile; where the sum has one, there is one."""
+    case, _ = make("conv_winograd", (1, 5, 9, 9), (19, 5, 3, 3), pads=(1, 1, 1, 1), blocks=(16, 16))
+    case.feeds["x"][0, 0, 2, 2] = np.nan
+    found = run_case(case, pocl_device())
+    assert np.isnan(found[0, :, 1:4, 1:4]).all()
+    assert np.isfinite(found[0, :, 5:, 5:]).all()
+
+
 STEM = [
     shapes("7x7 stride 2", (2, 3, 23, 29), (64, 3, 7, 7), pads=(3, 3, 3, 3), strides=(2, 2)),
     shapes("3x3", (1, 3, 8, 8), (24, 3, 3, 3), pads=(1, 1, 1, 1)),
@@ -208,6 +237,7 @@ KERNELS = [
     shapes("conv_direct", (2, 5, 7, 6), (7, 5, 3, 3)),
     shapes("conv_tiled", (2, 5, 7, 6), (19, 5, 3, 3), blocks=(16, 16)),
     shapes("conv_stem", (2, 3, 7, 6), (19, 3, 3, 3), blocks=(0, 16)),
+    shapes("conv_winograd", (2, 5, 7, 6), (19, 5, 3, 3), blocks=(16, 16)),
     shapes("depthwise_tiled", (2, 19, 7, 6), (19, 1, 3, 3), group=19, blocks=(16, 16)),
     shapes("conv_lanes", (2, 5, 7, 6), (19, 5, 3, 3), blocks=(4, 4), target=GCN),
     shapes("depthwise_lanes", (2, 19, 7, 6), (19, 1, 3, 3), group=19, blocks=(4, 4), target=GCN),
@@ -226,7 +256,7 @@ def test_epilogue(
     check(case, factor / (1 + np.exp(-(sums + residual))))
 
 
-@pytest.mark.parametrize(("x", "w", "options"), KERNELS)
+@pytest.mark.parametrize(("x", "w", "options"), [p for p in KERNELS if p.id != "conv_winograd"])
 def test_nan_and_infinity_come_through(
     x: Sequence[int], w: Sequence[int], options: Any, request: pytest.FixtureRequest
 ) -> None:
@@ -252,6 +282,8 @@ def test_nan_and_infinity_come_through(
     ("name", "x", "w", "options"),
     [
         ("conv_tiled", (1, 32, 4, 4), (16, 32, 3, 3), {"blocks": (16, 16)}),
+        ("conv_winograd", (1, 64, 28, 28), (64, 64, 3, 3), {"blocks": (16, 16)}),
+        ("conv_tiled", (1, 64, 28, 28), (64, 64, 3, 3), {"blocks": (16, 16), "strides": (2, 2)}),
         ("conv_stem", (1, 3, 8, 8), (16, 3, 3, 3), {"blocks": (0, 16)}),
         ("depthwise_tiled", (1, 32, 4, 4), (32, 1, 3, 3), {"blocks": (16, 16), "group": 32}),
         ("conv_lanes", (1, 32, 4, 4), (16, 32, 3, 3), {"blocks": (4, 4), "target": GCN}),
