@@ -30,7 +30,7 @@ test: $(VENV)/.test ## every test but the slow ones, with coverage
 test-slow: $(VENV)/.test ## the slow tests
 	$(BIN)/pytest -m slow
 
-conformance: $(VENV)/.test ## ONNX's own node tests on an OpenCL device, counted
+conformance: $(VENV)/.test ## ONNX's own node tests on PoCL and Rusticl, counted
 	$(BIN)/python tests/conformance/report.py --json docs/conformance.json
 
 check: $(VENV)/.check ## style, types, import layers, fresh generated docs

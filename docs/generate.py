@@ -19,6 +19,7 @@ from rekindle.graph import ops
 
 REFERENCE = Path(__file__).parent / "pages" / "reference"
 README = Path(__file__).parents[1] / "README.md"
+CONFORMANCE = Path(__file__).parent / "conformance.json"
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 ONNX = "https://onnx.ai/onnx/operators/onnx__{}.html"
 MARK = "<!-- Written by docs/generate.py from {source}: change that, then `make docs`. -->"
@@ -84,6 +85,42 @@ def operators() -> str:
         + table(("operator", "since opset", "runs on"), map(operator_row, public))
         + "\n\n## Of our own\n\nWritten by the passes, never read from a file.\n\n"
         + table(("operator", "since version", "runs on"), map(operator_row, fused))
+        + "\n\n"
+        + conformance()
+    )
+
+
+def conformance() -> str:
+    """The counts of the last `make conformance`, and what did not pass, by name."""
+    found = json.loads(CONFORMANCE.read_text(encoding="utf-8"))
+    columns = ("driver", "passed", "of", "wholly on the device", "of float cases")
+    rows = (
+        (
+            f"{name} ({run['driver'].split(',')[0]})",
+            f"{run['passed']} ({run['passed_percent']} %)",
+            str(run["counted"]),
+            f"{run['wholly_on_device']} ({run['wholly_on_device_percent']} %)",
+            str(run["float_cases"]),
+        )
+        for name, run in found.items()
+    )
+    excluded: dict[str, str] = {}
+    failed: dict[str, list[str]] = {}
+    for name, run in found.items():
+        excluded |= run["excluded"]
+        for case in run["failed"]:
+            failed.setdefault(case, []).append(name)
+    left_out = [(f"`{case}`", "not run", why) for case, why in sorted(excluded.items())]
+    wrong = [(f"`{case}`", "fails", ", ".join(where)) for case, where in sorted(failed.items())]
+    return (
+        "## ONNX's own node tests\n\n"
+        "Counted are the cases whose inputs and outputs are tensors of float32, float16, int8, "
+        "uint8, int32, int64 or bool, default domain; a case passes within rtol 1e-3 and atol "
+        "1e-5. *Float cases* have float inputs and outputs only, and no control flow. The last "
+        "run of `make conformance`:\n\n"
+        + table(columns, rows)
+        + "\n\nThese do not pass:\n\n"
+        + table(("case", "", "why, or where"), [*wrong, *left_out])
     )
 
 
@@ -206,7 +243,7 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "environment.md": ("src/rekindle/_config.py", environment),
     "errors.md": ("src/rekindle/_errors.py", errors),
     "measurements.md": ("benchmarks/results/", measurements),
-    "operators.md": ("src/rekindle/graph/ops/", operators),
+    "operators.md": ("src/rekindle/graph/ops/ and docs/conformance.json", operators),
 }
 
 
