@@ -83,6 +83,20 @@ def classifier(channels: int = 13, classes: int = 10, seed: int = 0) -> onnx.Mod
     return model(nodes, {"x": ["N", 3, 17, 19]}, {"y": ["N", classes]}, weights)
 
 
+def chain(layers: int = 8, width: int = 64, seed: int = 0) -> onnx.ModelProto:
+    """Linear layers of equal size with Relu, one after the other: (N, width) to (N, width)."""
+    rng = np.random.default_rng(seed)
+    nodes, weights, name = [], {}, "x"
+    for k in range(layers):
+        weight = rng.standard_normal((width, width)) * np.sqrt(2 / width)
+        weights[f"w{k}"] = weight.astype(np.float32)
+        weights[f"b{k}"] = rng.standard_normal(width).astype(np.float32)
+        nodes.append(helper.make_node("Gemm", [name, f"w{k}", f"b{k}"], [f"h{k}"]))
+        name = "y" if k == layers - 1 else f"r{k}"
+        nodes.append(helper.make_node("Relu", [f"h{k}"], [name]))
+    return model(nodes, {"x": ["N", width]}, {"y": ["N", width]}, weights)
+
+
 def write(proto: onnx.ModelProto, folder: Path, name: str = "model.onnx") -> Path:
     path = folder / name
     onnx.save(proto, path)

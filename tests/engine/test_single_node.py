@@ -9,9 +9,9 @@ import pytest
 from kernel_harness import pack_blocked, pocl_device
 
 from rekindle._types import DType, Layout
-from rekindle.engine.executor import Weights
 from rekindle.engine.plan import plan
 from rekindle.engine.single_node import as_stored, isolate, run_alone, tolerance_of
+from rekindle.engine.weights import Weights
 from rekindle.graph import onnx_io, passes
 from rekindle.graph.infer import bind
 from rekindle.graph.reference import difference

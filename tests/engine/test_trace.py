@@ -11,9 +11,10 @@ import pytest
 
 from rekindle._types import DType
 from rekindle.device import select_device
-from rekindle.engine.executor import Executor, Weights
+from rekindle.engine.executor import Executor
 from rekindle.engine.plan import HostStep, plan
 from rekindle.engine.trace import Span, Trace
+from rekindle.engine.weights import Weights
 from rekindle.graph.ir import Array, Graph, Node, Value
 
 SHAPE = (3, 127)

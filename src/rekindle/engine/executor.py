@@ -1,147 +1,190 @@
 """Runs a plan on an OpenCL device: one in-order queue, arguments set once, no sync per node.
 
 A run is: upload the inputs, enqueue every launch, download the outputs; the last download waits.
-Only a host step makes the queue wait in between.
+Only a host step makes the queue wait in between. Weights that do not fit come on a second queue,
+ordered by events (`uploads`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyopencl as cl
 
-from rekindle._errors import DeviceError, MemoryLimitError
 from rekindle._log import debug
+from rekindle.engine.allocation import allocate, refusal
+from rekindle.engine.commands import Command, Pace, work_of
 from rekindle.engine.compiler import compiler_for
-from rekindle.engine.kernels import Argument, Launch, Packed, Workspace
-from rekindle.engine.plan import DeviceStep, HostStep, Plan, raw_constant
+from rekindle.engine.kernels import Argument, Launch, Workspace
+from rekindle.engine.plan import HostStep, Plan
+from rekindle.engine.streaming import Residency
 from rekindle.engine.trace import Trace
+from rekindle.engine.uploads import Uploads
+from rekindle.engine.weights import Weights
 from rekindle.graph import ops
 from rekindle.graph.ir import Array, Graph, Value, numpy_dtype
-
-_OUT_OF_MEMORY = ("MEM_OBJECT_ALLOCATION_FAILURE", "OUT_OF_RESOURCES", "OUT_OF_HOST_MEMORY")
-
-
-class Weights:
-    """Packed constants on one device, shared by the plans of one session (one per shape)."""
-
-    def __init__(self, device: cl.Device) -> None:
-        self.context = compiler_for(device).context
-        self._buffers: dict[str, cl.Buffer] = {}
-
-    def buffer(self, constant: Packed) -> cl.Buffer:
-        if constant.key not in self._buffers:
-            array = np.ascontiguousarray(constant.pack())
-            assert array.nbytes == constant.nbytes, (constant.key, array.nbytes, constant.nbytes)
-            flags = cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR
-            # OpenCL has no empty buffers; a zero-size constant still needs an address.
-            host = array if array.nbytes else np.zeros(1, np.uint8)
-            self._buffers[constant.key] = cl.Buffer(self.context, flags, hostbuf=host)
-        return self._buffers[constant.key]
-
-    @property
-    def nbytes(self) -> int:
-        return sum(b.size for b in self._buffers.values())
-
-    def release(self) -> None:
-        for buffer in self._buffers.values():
-            buffer.release()
-        self._buffers.clear()
 
 
 class Executor:
     """A plan on a device. Not thread-safe: the session that owns it takes turns.
 
-    With a `trace`, every command and host step is timed; that costs an event each.
+    `kept` says which weights stay on the device; None: all of them. With a `trace`, every command
+    and host step is timed; that costs an event each.
+
+    A run that fails or is interrupted has nothing under way when the exception leaves it, and the
+    next run starts anew.
     """
 
     def __init__(
-        self, plan: Plan, device: cl.Device, weights: Weights, trace: Trace | None = None
+        self,
+        plan: Plan,
+        device: cl.Device,
+        weights: Weights,
+        trace: Trace | None = None,
+        kept: Residency | None = None,
     ) -> None:
         self.plan = plan
+        self.residency = kept or Residency(frozenset(plan.constants), plan.constant_bytes)
         self._trace = trace
+        self._device = device
+        self._weights = weights
+        self._arenas: list[cl.Buffer] = []
+        self._buffers: dict[str, cl.Buffer] = {}
+        self._steps: list[HostStep | tuple[str, list[Command]]] = []
         compiler = compiler_for(device)
         timed = cl.command_queue_properties.PROFILING_ENABLE if trace else 0
-        self._queue = cl.CommandQueue(compiler.context, device, timed)
-        self._weights = weights
-        self._buffers: dict[str, cl.Buffer] = {}
-        try:
-            compiler.prepare(plan.launches())
-            self._allocate(compiler.context)
-            self._steps = [self._compile(step, compiler.kernel) for step in plan.steps]
-        except cl.Error as error:
-            raise _translate(error, plan) from error
+        with self._told():
+            self._queue = cl.CommandQueue(compiler.context, device, timed)
+            self.uploads = Uploads(self.residency, plan.constants, device, weights, trace)
+            try:
+                compiler.prepare(plan.launches())
+                self._allocate(compiler.context)
+                self._prepare(compiler.kernel)
+            except BaseException:
+                self._free()
+                raise
 
     @property
-    def arena_bytes(self) -> int:
-        return self.plan.memory.arena_bytes
+    def device_bytes(self) -> int:
+        """Activations and regions for streamed weights; the resident ones are shared."""
+        arenas: int = sum(buffer.size for buffer in self._arenas)
+        return arenas + self.uploads.nbytes
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Feeds by input name, already of the planned shapes and dtypes; outputs by name."""
         host = {n: np.asarray(feeds[n], order="C") for n in self.plan.graph.inputs}
-        try:
-            for name, array in host.items():
-                self._upload(name, array)
-            for step in self._steps:
-                step(host)
-            return {name: self._output(name, host) for name in self.plan.graph.outputs}
-        except cl.Error as error:
-            raise _translate(error, self.plan) from error
+        with self._told():
+            try:
+                return self._run(host)
+            except BaseException:
+                self._drain()
+                raise
 
     def release(self) -> None:
-        self._queue.finish()
+        self._drain()
+        self._free()
+
+    def _run(self, host: dict[str, Array]) -> dict[str, Array]:
+        self.uploads.start()
+        for name, array in host.items():
+            self._upload(name, array)
+        pace = Pace(self._queue)
+        for step in self._steps:
+            if isinstance(step, HostStep):
+                self._run_on_host(step, host)
+            else:
+                self._enqueue(*step, pace)
+        outputs = {name: self._output(name, host) for name in self.plan.graph.outputs}
+        self.uploads.finish()
+        return outputs
+
+    def _drain(self) -> None:
+        """Wait until nothing is under way: host arrays are read, and results written, till then."""
+        for finish in (self._queue.finish, self.uploads.finish):
+            with contextlib.suppress(cl.Error):  # the driver has said so already
+                finish()
+
+    def _free(self) -> None:
         self._steps = []
-        for buffer in self._buffers.values():
+        for buffer in (*self._buffers.values(), *self._arenas):
             buffer.release()
         self._buffers.clear()
+        self._arenas.clear()
+        self.uploads.release()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """OpenCL's errors as ours, which say what was asked for."""
+        try:
+            yield
+        except cl.Error as error:
+            weights, memory = self.residency.weight_bytes, self.plan.memory.arena_bytes
+            asked = (
+                f"the {weights + memory:,} bytes that the model needs (weights {weights:,}, "
+                f"activations {memory:,})"
+            )
+            raise refusal(error, self._device, asked) from error
 
     def _allocate(self, context: cl.Context) -> None:
         memory = self.plan.memory
-        flags = cl.mem_flags.READ_WRITE
-        arenas = [cl.Buffer(context, flags, nbytes) for nbytes in memory.arenas]
+        for nbytes in memory.arenas:
+            self._arenas.append(allocate(context, nbytes, "the activations"))
         for name, nbytes in memory.sizes.items():
             arena, offset = memory.place(name)
-            self._buffers[name] = arenas[arena].get_sub_region(offset, nbytes)
+            self._buffers[name] = self._arenas[arena].get_sub_region(offset, nbytes)
 
-    def _compile(
-        self, step: DeviceStep | HostStep, kernel_of: Callable[[Launch], cl.Kernel]
-    ) -> Callable[[dict[str, Array]], None]:
-        if isinstance(step, HostStep):
-            return lambda host: self._run_on_host(step, host)
-        prepared = []
-        for launch in step.launches:
-            kernel = kernel_of(launch)
-            # PoCL does not keep a kernel's buffers alive: self._buffers and the weights do.
-            kernel.set_args(*(self._argument(a) for a in launch.args))
-            prepared.append((kernel, launch.global_size, launch.local_size))
-            debug(4, "%s %s %s %s", step.node, launch.entry, launch.global_size, launch.local_size)
-        queue, enqueue, trace = self._queue, cl.enqueue_nd_range_kernel, self._trace
-        label = step.node.name or step.node.outputs[0]
+    def _prepare(self, kernel_of: Callable[[Launch], cl.Kernel]) -> None:
+        """Kernels with their arguments set, in the order of the plan."""
+        needs = {stage.first: k for k, stage in enumerate(self.residency.stages)}
+        frees = {stage.last: k for k, stage in enumerate(self.residency.stages)}
+        number, current = 0, -1
+        for step in self.plan.steps:
+            if isinstance(step, HostStep):
+                self._steps.append(step)
+                continue
+            commands = []
+            for launch in step.launches:
+                kernel, sizes = kernel_of(launch), (launch.global_size, launch.local_size)
+                current = needs.get(number, current)
+                # PoCL does not keep a kernel's buffers alive: this object does.
+                kernel.set_args(*(self._argument(a, current) for a in launch.args))
+                stages = needs.get(number), frees.get(number)
+                commands.append(Command(kernel, *sizes, work_of(launch), *stages))
+                number += 1
+                debug(4, "%s %s %s %s", step.node, launch.entry, *sizes)
+            self._steps.append((step.node.name or step.node.outputs[0], commands))
 
-        def enqueue_all(_host: dict[str, Array]) -> None:
-            for kernel, global_size, local_size in prepared:
-                enqueue(queue, kernel, global_size, local_size)
+    def _enqueue(self, label: str, commands: Sequence[Command], pace: Pace) -> None:
+        queue, enqueue, trace, uploads = (
+            self._queue,
+            cl.enqueue_nd_range_kernel,
+            self._trace,
+            self.uploads,
+        )
+        for c in commands:
+            if c.needs is None:
+                event = enqueue(queue, c.kernel, c.global_size, c.local_size)
+            else:
+                arrived = uploads.arrived(c.needs)
+                event = enqueue(queue, c.kernel, c.global_size, c.local_size, None, arrived)
+            if c.frees is not None:
+                queue.flush()  # another queue waits for it
+                uploads.freed(c.frees, event)
+            if trace:
+                trace.command("kernel", label, event)
+            pace.add(c.work, event)
 
-        def enqueue_timed(_host: dict[str, Array]) -> None:
-            assert trace is not None
-            for kernel, global_size, local_size in prepared:
-                trace.command("kernel", label, enqueue(queue, kernel, global_size, local_size))
-
-        return enqueue_timed if trace else enqueue_all
-
-    def _argument(self, arg: Argument) -> Any:
-        if isinstance(arg, Packed):
-            return self._weights.buffer(arg)
+    def _argument(self, arg: Argument, stage: int) -> Any:
+        if constant := self.plan.constant_of(arg):
+            if constant.key in self.residency.resident:
+                return self._weights.buffer(constant)
+            return self.uploads.buffer(stage, constant.key)
         if isinstance(arg, Workspace):
             return self._buffers[arg.label]
-        if isinstance(arg, Value):
-            root = self.plan.root(arg.name)
-            if root in self.plan.graph.initializers:
-                return self._weights.buffer(raw_constant(self.plan.graph, root))
-            return self._buffers[root]
-        return arg
+        return self._buffers[self.plan.root(arg.name)] if isinstance(arg, Value) else arg
 
     def _run_on_host(self, step: HostStep, host: dict[str, Array]) -> None:
         node, graph = step.node, self.plan.graph
@@ -201,17 +244,3 @@ def _compute(step: HostStep, graph: Graph, inputs: Sequence[Array | None]) -> Se
     operator = ops.find(step.node.qualified, graph.opset(step.node.domain))
     assert operator is not None, step.node
     return ops.compute(operator, step.node, inputs)
-
-
-def _translate(error: cl.Error, plan: Plan) -> DeviceError | MemoryLimitError:
-    if any(code in str(error) for code in _OUT_OF_MEMORY):
-        return MemoryLimitError(
-            f"{plan.target.name} could not give {plan.device_bytes:,} bytes "
-            f"(weights {plan.constant_bytes:,}, activations {plan.memory.arena_bytes:,}); it "
-            f"reports {plan.target.global_bytes:,}: {error}",
-            hint="use a smaller batch or model, or close other programs that use the card",
-        )
-    return DeviceError(
-        f"{plan.target.name} ({plan.target.driver}) refused a command: {error}",
-        hint="run `rekindle doctor`",
-    )

@@ -81,6 +81,14 @@ class Plan:
             name = self.roots[name]
         return name
 
+    def constant_of(self, arg: object) -> Packed | None:
+        """The constant behind a launch's argument; None for anything else."""
+        if isinstance(arg, Packed):
+            return arg
+        if isinstance(arg, Value) and (root := self.root(arg.name)) in self.graph.initializers:
+            return raw_constant(self.graph, root)
+        return None
+
     @property
     def algorithms(self) -> tuple[str, ...]:
         """Names of the kernels in use, once each."""

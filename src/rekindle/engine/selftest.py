@@ -93,8 +93,8 @@ def _uses(planned: Plan, kernel: str) -> bool:
 def examine(kernel: str, device: Device, tell: Callable[[dict[str, Any]], None]) -> None:
     """Run all cases of a kernel in this process; `tell` gets the state before each step."""
     from rekindle.engine.compiler import compiler_for
-    from rekindle.engine.executor import Weights
     from rekindle.engine.single_node import as_stored, run_alone, tolerance_of
+    from rekindle.engine.weights import Weights
 
     state: dict[str, Any] = {"at": "compilation", "worst": None, "wrong": [], "problem": ""}
     tell(state)

@@ -12,8 +12,9 @@ import numpy as np
 import pyopencl as cl
 
 from rekindle._types import DType, Layout
-from rekindle.engine.executor import Executor, Weights
+from rekindle.engine.executor import Executor
 from rekindle.engine.plan import Plan
+from rekindle.engine.weights import Weights
 from rekindle.graph.ir import Array, Graph, Node
 
 _TOLERANCE = 1e-4

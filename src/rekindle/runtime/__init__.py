@@ -36,7 +36,10 @@ def open_session(
     device: which OpenCL device, by index or part of its name; None takes the best one.
     precision: `model` or `fp32`; other storage types raise NotBuiltError in this version.
     strict: refuse to run any node on the host instead of the device.
-    memory_limit: bytes, or text such as "2GB"; a model that needs more is refused before loading.
+    memory_limit: device memory in bytes, or text such as "2GB". Weights that do not fit are
+        streamed from host memory in every run (`session.placement.streaming` tells the cost, the
+        results are the same bit for bit); a model that cannot run even so is refused before
+        loading. None: what the device has.
     threads: CPU threads, for the providers that have such a setting.
     inputs: specifications of the inputs, for a PyTorch archive that does not tell its shapes;
         None takes the archive's, the model card's, or what probe runs find.
@@ -54,9 +57,13 @@ def open_session(
     if provider == "auto":
         from rekindle.runtime.selection import choose
 
-        # A device that was asked for by name is an OpenCL device: no other choice can honour it.
-        asked = ("opencl", "its device was asked for")
-        name, reason = choose(path, framework) if device is None else asked
+        # No other provider can honour these.
+        if device is not None:
+            name, reason = "opencl", "its device was asked for"
+        elif memory_limit is not None:
+            name, reason = "opencl", "a memory limit was asked for"
+        else:
+            name, reason = choose(path, framework)
     chosen = providers.REGISTRY.get(name)
     source = path if framework in chosen.frameworks else _convert(path, framework, name, given)
     backend = chosen.open(source, options, reason)

@@ -20,6 +20,43 @@ class PlacedNode:
 
 
 @dataclass(frozen=True)
+class Streaming:
+    """Weights that do not fit and are sent from host memory in every run: what that costs."""
+
+    limit_bytes: int
+    """What the session may take of the device."""
+    streamed_bytes: int
+    """Sent in every run, ahead of use."""
+    resident_bytes: int
+    """Weights that stay on the device."""
+    staging_bytes: int
+    """Device memory that the streamed weights share."""
+    stages: int
+    """How many times in a run the weights in half of that memory are replaced."""
+    bandwidth_bytes_s: float | None = None
+    """Measured from host memory to the device when the model was opened; None: not measured."""
+
+    @property
+    def upload_s(self) -> float | None:
+        """Estimate of the seconds that sending takes; the kernels run meanwhile."""
+        return self.streamed_bytes / self.bandwidth_bytes_s if self.bandwidth_bytes_s else None
+
+    @property
+    def summary(self) -> str:
+        """The cost, for people."""
+        text = f"{self.streamed_bytes / 1e6:,.1f} MB of weights streamed in each run"
+        if self.upload_s is not None and self.bandwidth_bytes_s is not None:
+            text += (
+                f", estimate {self.upload_s * 1e3:,.1f} ms of sending at the measured "
+                f"{self.bandwidth_bytes_s / 1e9:.1f} GB/s"
+            )
+        return text
+
+    def to_dict(self) -> dict[str, Any]:
+        return vars(self) | {"upload_s_estimate": self.upload_s}
+
+
+@dataclass(frozen=True)
 class Placement:
     """Provider and device of a session, the reason they were chosen, and every node's place."""
 
@@ -27,6 +64,8 @@ class Placement:
     device: str
     reason: str
     nodes: Sequence[PlacedNode] = ()
+    streaming: Streaming | None = None
+    """None: all weights stay where they are used."""
 
     @property
     def summary(self) -> str:
@@ -35,6 +74,8 @@ class Placement:
         if self.nodes:
             host = sum(n.where == "host" for n in self.nodes)
             text += f", {len(self.nodes) - host} of {len(self.nodes)} nodes on the device"
+        if self.streaming:
+            text += f", {self.streaming.summary}"
         return f"{text} ({self.reason})" if self.reason else text
 
     def to_dict(self) -> dict[str, Any]:
@@ -43,4 +84,5 @@ class Placement:
             "device": self.device,
             "reason": self.reason,
             "nodes": [vars(n) | {"kernels": list(n.kernels)} for n in self.nodes],
+            "streaming": self.streaming.to_dict() if self.streaming else None,
         }

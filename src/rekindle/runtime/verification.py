@@ -17,7 +17,7 @@ import numpy as np
 from rekindle._errors import DeviceError, MemoryLimitError, UsageError
 from rekindle._types import TensorSpec
 from rekindle.device import Device, select_device
-from rekindle.engine.executor import Executor, Weights
+from rekindle.engine.executor import Executor
 from rekindle.engine.plan import DeviceStep, HostStep, Plan, Step, plan
 from rekindle.engine.single_node import (
     as_stored,
@@ -25,6 +25,7 @@ from rekindle.engine.single_node import (
     run_alone,
     tolerance_of,
 )
+from rekindle.engine.weights import Weights
 from rekindle.graph import onnx_io, ops, passes, reference
 from rekindle.graph.infer import bind
 from rekindle.graph.ir import Array, Graph

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
-from rekindle._errors import MemoryLimitError, RekindleError, UnsupportedOperatorError
+from rekindle._errors import RekindleError, UnsupportedOperatorError
 from rekindle._types import Target
 from rekindle.device import Device, select_device
-from rekindle.engine.executor import Executor, Weights
+from rekindle.engine.cache import Executors
+from rekindle.engine.executor import Executor
 from rekindle.engine.kernels import check_disabled
 from rekindle.engine.plan import HostStep, Plan, plan
+from rekindle.engine.streaming import Residency, residency
 from rekindle.graph import onnx_io, passes
 from rekindle.graph.cost import parameter_count
 from rekindle.graph.infer import bind
 from rekindle.graph.ir import Array, Graph
 from rekindle.runtime._options import Options
-from rekindle.runtime.placement import PlacedNode, Placement
+from rekindle.runtime.placement import PlacedNode, Placement, Streaming
 from rekindle.runtime.providers import Provider, register
 
-_PLANS_KEPT = 8
 ShapeKey = tuple[tuple[int, ...], ...]
 
 
@@ -55,16 +55,17 @@ class OpenCLBackend:
         self._target = device.target()
         self._options = options
         self._reason = reason
-        self._executors: OrderedDict[ShapeKey, Executor] = OrderedDict()
+        self._limit_bytes = min(
+            options.memory_limit_bytes or self._target.global_bytes, self._target.global_bytes
+        )
         self._placement = Placement("opencl", device.name, reason)
         first = plan_at_ones(self._graph, self._target)
         self.peak_device_bytes = first.device_bytes if first else None
         if first:
-            self._admit(first)
-            self._placement = self._place(first)
-        self._weights = Weights(device.opencl())
+            self._placement = self._place(first, self._admit(first))
+        self._executors = Executors(device.opencl(), self._limit_bytes)
         if first and all(spec.is_static for spec in self.inputs):
-            self._keep(tuple(_ones(s.shape) for s in self.inputs), first)
+            self._open(tuple(_ones(s.shape) for s in self.inputs), first)
 
     @property
     def placement(self) -> Placement:
@@ -72,47 +73,29 @@ class OpenCLBackend:
 
     @property
     def device_bytes(self) -> int | None:
-        return self._weights.nbytes + sum(e.arena_bytes for e in self._executors.values())
+        return self._executors.device_bytes
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         key = tuple(feeds[spec.name].shape for spec in self.inputs)
         executor = self._executors.get(key)
         if executor is None:
             shapes = {spec.name: feeds[spec.name].shape for spec in self.inputs}
-            fresh = plan_for(self._graph, self._target, shapes)
-            self._admit(fresh)
-            self._placement = self._place(fresh)
-            executor = self._keep(key, fresh)
-        self._executors.move_to_end(key)
+            executor = self._open(key, plan_for(self._graph, self._target, shapes))
         return executor.run(feeds)
 
     def close(self) -> None:
-        while self._executors:
-            self._executors.popitem()[1].release()
-        self._weights.release()
+        self._executors.close()
 
-    def _keep(self, key: ShapeKey, fresh: Plan) -> Executor:
-        while len(self._executors) >= _PLANS_KEPT:
-            self._executors.popitem(last=False)[1].release()
-        executor = Executor(fresh, self._device.opencl(), self._weights)
-        self._executors[key] = executor
+    def _open(self, key: ShapeKey, fresh: Plan) -> Executor:
+        self._admit(fresh)
+        executor = self._executors.add(key, fresh)
+        bandwidth = executor.uploads.bandwidth_bytes_s
+        self._placement = self._place(fresh, executor.residency, bandwidth)
         return executor
 
-    def _admit(self, candidate: Plan) -> None:
+    def _admit(self, candidate: Plan) -> Residency:
         """Memory and strictness are checked before anything is allocated."""
-        limit = min(self._options.memory_limit_bytes or self._target.global_bytes,
-                    self._target.global_bytes)  # fmt: skip
-        buffers = [*candidate.memory.arenas, *(c.nbytes for c in candidate.constants.values())]
-        largest = max(buffers, default=0)
-        if candidate.device_bytes > limit or largest > self._target.max_alloc_bytes:
-            raise MemoryLimitError(
-                f"the model needs {candidate.device_bytes:,} bytes on the device (weights "
-                f"{candidate.constant_bytes:,}, activations {candidate.memory.arena_bytes:,}, "
-                f"largest allocation {largest:,}); the limit is {limit:,} (device "
-                f"{self._target.name}: {self._target.global_bytes:,}, largest allocation "
-                f"{self._target.max_alloc_bytes:,})",
-                hint="use a smaller batch or model, or provider='onnxruntime'",
-            )
+        kept = residency(candidate, self._limit_bytes)
         on_host = [s for s in candidate.steps if isinstance(s, HostStep)]
         if self._options.strict and on_host:
             named = "; ".join(f"{s.node}: {s.reason}" for s in on_host[:8])
@@ -120,8 +103,11 @@ class OpenCLBackend:
                 f"strict=True, but {len(on_host)} nodes would run on the host: {named}",
                 hint="leave strict out to let them run on the host",
             )
+        return kept
 
-    def _place(self, chosen: Plan) -> Placement:
+    def _place(
+        self, chosen: Plan, kept: Residency, bandwidth_bytes_s: float | None = None
+    ) -> Placement:
         nodes = [
             PlacedNode(s.node.name or s.node.outputs[0], s.node.qualified, "host", (), s.reason)
             if isinstance(s, HostStep)
@@ -130,7 +116,17 @@ class OpenCLBackend:
             )
             for s in chosen.steps
         ]
-        return Placement("opencl", self._device.name, self._reason, nodes)
+        streaming = None
+        if kept.stages:
+            streaming = Streaming(
+                self._limit_bytes,
+                kept.streamed_bytes,
+                kept.resident_bytes,
+                kept.staging_bytes,
+                len(kept.stages),
+                bandwidth_bytes_s,
+            )
+        return Placement("opencl", self._device.name, self._reason, nodes, streaming)
 
 
 def _ones(shape: tuple[int | str, ...]) -> tuple[int, ...]:

@@ -1,0 +1,47 @@
+"""Device memory, with errors that say how much was asked for, and what for."""
+
+from __future__ import annotations
+
+import pyopencl as cl
+
+from rekindle._errors import DeviceError, MemoryLimitError
+from rekindle.graph.ir import Array
+
+_OUT_OF_MEMORY = (
+    "MEM_OBJECT_ALLOCATION_FAILURE",
+    "OUT_OF_RESOURCES",
+    "OUT_OF_HOST_MEMORY",
+    "INVALID_BUFFER_SIZE",
+)
+
+
+def allocate(
+    context: cl.Context, nbytes: int, purpose: str, data: Array | None = None
+) -> cl.Buffer:
+    """A buffer of `nbytes`, read-only and filled where there is `data`.
+
+    MemoryLimitError where the device has no room for it, DeviceError for any other refusal.
+    """
+    flags = cl.mem_flags.READ_WRITE
+    if data is not None:
+        flags = cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR
+    try:
+        return cl.Buffer(context, flags, 0 if data is not None else nbytes, hostbuf=data)
+    except cl.Error as error:
+        raise refusal(error, context.devices[0], f"{nbytes:,} bytes for {purpose}") from error
+
+
+def refusal(error: cl.Error, device: cl.Device, asked: str) -> DeviceError | MemoryLimitError:
+    """What an OpenCL error means: no memory for what was `asked`, or a command refused."""
+    name = device.name.strip()
+    if any(code in str(error) for code in _OUT_OF_MEMORY):
+        return MemoryLimitError(
+            f"{name} could not give {asked}; it reports {device.global_mem_size:,} bytes in all, "
+            f"{device.max_mem_alloc_size:,} for one buffer: {error}",
+            hint="use a smaller batch or model, a memory limit, or close other programs that "
+            "use the card",
+        )
+    return DeviceError(
+        f"{name} ({device.driver_version}) refused a command: {error}",
+        hint="run `rekindle doctor`",
+    )
