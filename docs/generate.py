@@ -73,7 +73,8 @@ def first_sentence(item: object) -> str:
 def operators() -> str:
     names = [n for n, home in ops.REGISTRY.modules().items() if home.startswith(ops.__name__)]
     public = sorted(n for n in names if "::" not in n)
-    fused = sorted(n for n in names if "::" in n)
+    fused = sorted(n for n in names if n.startswith("rekindle::"))
+    foreign = sorted(n for n in names if n.startswith("com.microsoft::"))
     device = [n for n in public if runs_on("device", n)]
     return (
         "# Operators\n\n"
@@ -83,6 +84,8 @@ def operators() -> str:
         "the opset versions whose meaning is implemented: a model gets the newest one that its "
         "opset allows. Any other operator is refused by name when the model is opened.\n\n"
         + table(("operator", "since opset", "runs on"), map(operator_row, public))
+        + "\n\n## Of ONNX Runtime\n\nWhat its optimizer and quantizer write into models.\n\n"
+        + table(("operator", "since version", "runs on"), map(operator_row, foreign))
         + "\n\n## Of our own\n\nWritten by the passes, never read from a file.\n\n"
         + table(("operator", "since version", "runs on"), map(operator_row, fused))
         + "\n\n"

@@ -60,6 +60,11 @@ def _refuse_unknown(graph: Graph) -> None:
         if n.domain == "rekindle" or ops.find(n.qualified, graph.opset(n.domain)) is None
     )
     if counts:
+        if any(name.startswith("com.microsoft.nchwc::") for name in counts):
+            raise UnsupportedOperatorError(
+                "ONNX Runtime has laid this model's weights out for one kind of processor",
+                hint="save it at the level ORT_ENABLE_EXTENDED, or give the original model",
+            )
         listed = ", ".join(f"{name} ({count}x)" for name, count in counts.most_common())
         raise UnsupportedOperatorError(
             f"the model has operators that are not supported: {listed}",

@@ -9,6 +9,7 @@ An operator file registers one or more versions of its operators:
 `flops`      floating point operations (a multiply-add is two); bytes follow from the shapes
 `lower`      logical calls (`rekindle.graph.lowering`); or `expr` for an elementwise operator.
              With neither, the operator runs on the host, and the placement says so.
+`expand`     for an operator that is written in others (`_composite`): those others
 
 The version used is the newest one whose `since` is at most the model's opset; versions of the
 ONNX standard that only widen the types share an entry. Callers use the functions below, not the
@@ -21,7 +22,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from rekindle._errors import ModelError
 from rekindle._registry import Registry
 from rekindle._types import DType, Shape
 from rekindle.graph.expr import Arg, Expr, arguments, size, substitute
-from rekindle.graph.ir import Array, Node
+from rekindle.graph.ir import Array, Graph, Node
 from rekindle.graph.lowering import Lowering, NotLowered
 
 
@@ -60,6 +61,9 @@ Express = Callable[..., Expr]
 """`expr(node, *args)`: args are Arg(0..n-1), one per name in node.inputs; an absent optional
 input (the empty name) has its Arg too, which the expression leaves out."""
 
+Expand = Callable[[Graph, Node], tuple[list[Any], dict[str, Array]]]
+"""Parts (`_composite.Part`) under the node's output names, and the constants they read."""
+
 Layouts = Literal["row-major", "any", "spatial"]
 
 
@@ -74,6 +78,8 @@ class Operator:
     """None: the size of `expr` per output element for elementwise operators, else 0."""
     lower: Lower | None = None
     expr: Express | None = None
+    expand: Expand | None = None
+    """The node in other operators (`_composite`), which a pass then puts in its place."""
     layouts: Layouts = "row-major"
     """Which layouts the lowering takes. "any": works on elements where they lie, so that all
     operands of the output's shape share one layout (others have one element, or one per channel).
@@ -99,6 +105,14 @@ def find(qualified: str, opset: int) -> Operator | None:
         return None
     fitting = [v for v in REGISTRY.get(qualified) if v.since <= opset]
     return fitting[-1] if fitting else None
+
+
+def shortened(node: Node, outputs: Sequence[str]) -> tuple[str, ...]:
+    """A node's outputs without absent ones at the end, where their number says nothing."""
+    kept = tuple(outputs)
+    while kept and not kept[-1] and node.op_type != "Split":
+        kept = kept[:-1]
+    return kept
 
 
 def infer(

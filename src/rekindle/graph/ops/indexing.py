@@ -1,4 +1,4 @@
-"""NonZero, OneHot, CumSum and Trilu: on the host, mostly around a network's own arithmetic."""
+"""NonZero (on the host: only the data tells its size), OneHot, CumSum and Trilu."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import numpy as np
 
 from rekindle._errors import ModelError
 from rekindle._types import Dim, DType
+from rekindle.graph.expr import Arg, Cast, Const, Expr, call, where
 from rekindle.graph.ir import Array, Node, dtype_of
+from rekindle.graph.lowering import Lowering, NotLowered
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import flag, integer
+from rekindle.graph.ops._copies import Walk, copy
 from rekindle.graph.ops._elementwise import rounded, wide
 from rekindle.graph.ops._shapes import (
     known_rank,
@@ -87,7 +90,53 @@ def _trilu(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     return (np.triu(x, k) if flag(node, "upper", True) else np.tril(x, k),)
 
 
+def _trilu_lower(lowering: Lowering) -> None:
+    """What lies beyond the diagonal is 0: a comparison of the columns' and the rows' numbers."""
+    x, out = lowering.input(0), lowering.output
+    if x.dtype.itemsize == 0:
+        raise NotLowered("strings")
+    rows, columns = x.static_shape[-2:]
+    values = [
+        x,
+        lowering.literal(np.arange(rows)[:, None]),
+        lowering.literal(np.arange(columns)),
+    ]
+    distance: Expr = Arg(2) - Arg(1)
+    if lowering.has_input(1):
+        values.append(lowering.view(lowering.input(1), ()))
+        distance = distance - Arg(3)
+    upper = flag(lowering.node, "upper", True)
+    kept = distance >= 0 if upper else distance <= 0
+    zero: Expr = Cast(x.dtype, Const(0))
+    lowering.call("elementwise", values, out, expr=where(kept, Arg(0), zero))
+
+
+def _one_hot_lower(lowering: Lowering) -> None:
+    """Each place against the numbers along the new axis."""
+    indices, values, out = lowering.input(0), lowering.input(2), lowering.output
+    axis = normalize_axis(lowering.node, integer(lowering.node, "axis", -1), len(out.static_shape))
+    size, rank = out.static_shape[axis], len(out.static_shape)
+    given = indices.static_shape
+    places = lowering.view(indices, (*given[:axis], 1, *given[axis:]))
+    along = np.arange(size).reshape([-1 if i == axis else 1 for i in range(rank)])
+    pair = []
+    for offset in range(2):
+        one = lowering.temporary((), values.dtype)
+        copy(lowering, values, one, (), Walk((), offset), Walk(()))
+        pair.append(one)
+    if indices.dtype.is_float:
+        index: Expr = Arg(0)
+        counted: Expr = Cast(indices.dtype, Arg(1))
+    else:
+        index, counted = Cast(DType.INT64, Arg(0)), Arg(1)
+    wrapped = where(index < 0, index + size, index)
+    expr = where(call("eq", wrapped, counted), Arg(3), Arg(2))
+    lowering.call("elementwise", (places, lowering.literal(along), *pair), out, expr=expr)
+
+
 register("NonZero", Operator(since=9, infer=_non_zero_infer, reference=_non_zero))
-register("OneHot", Operator(since=9, infer=_one_hot_infer, reference=_one_hot))
+register(
+    "OneHot", Operator(since=9, infer=_one_hot_infer, reference=_one_hot, lower=_one_hot_lower)
+)
 register("CumSum", Operator(since=11, infer=same_type, reference=_cum_sum))
-register("Trilu", Operator(since=14, infer=_trilu_infer, reference=_trilu))
+register("Trilu", Operator(since=14, infer=_trilu_infer, reference=_trilu, lower=_trilu_lower))

@@ -197,7 +197,8 @@ def _group_lower(lowering: Lowering) -> None:
 
 register(
     "LayerNormalization",
-    Operator(since=17, infer=_layer_infer, reference=_layer, lower=_layer_lower, flops=_flops),
+    # Part of ONNX since opset 17; ONNX Runtime's fusions write it into older models.
+    Operator(since=1, infer=_layer_infer, reference=_layer, lower=_layer_lower, flops=_flops),
 )
 register(
     "InstanceNormalization",

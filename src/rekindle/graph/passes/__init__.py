@@ -32,6 +32,7 @@ PORTABLE = (
 """On load: shapes may be symbolic, and only plain ONNX operators are written."""
 
 DEVICE = (
+    "expansion",  # operators that are written in others become those: the rest sees plain ones
     "identity_elimination",  # more of them show once shapes are concrete (`bind` has folded)
     "dead_nodes",  # a value's readers are now all real: fusion counts them
     "pad_conv",

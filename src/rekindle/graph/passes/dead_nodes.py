@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rekindle._types import Target
+from rekindle.graph import ops
 from rekindle.graph.ir import Graph, Node
 from rekindle.graph.order import reads
 from rekindle.graph.passes import register
@@ -17,9 +18,7 @@ def run(graph: Graph, target: Target | None) -> Graph:
     for node in reversed(graph.nodes):
         if wanted.isdisjoint(node.outputs):
             continue
-        outputs = tuple(n if n in wanted else "" for n in node.outputs)
-        while not outputs[-1]:
-            outputs = outputs[:-1]
+        outputs = ops.shortened(node, [n if n in wanted else "" for n in node.outputs])
         kept.append(node if outputs == node.outputs else replace(node, outputs=outputs))
         wanted.update(reads(node))
     return prune(replace(graph, nodes=kept[::-1]))
