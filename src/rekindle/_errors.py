@@ -77,6 +77,13 @@ class DeviceError(RekindleError):
 class KernelError(DeviceError):
     """A kernel did not compile or did not run; the message holds the driver's own log."""
 
+    def __init__(
+        self, message: str, *, hint: str | None = None, kernels: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.kernels = kernels
+        """Names of the kernels that did not compile, where that is known."""
+
 
 class MemoryLimitError(RekindleError):
     """The model needs more device memory than there is; the message names both figures."""

@@ -138,6 +138,8 @@ class Target:
     driver: str = ""
     disabled_kernels: tuple[str, ...] = ()
     """Kernels that must not be chosen: wrong or hanging here, or switched off by the user."""
+    broken_kernels: tuple[str, ...] = ()
+    """Kernels that the driver did not compile, as a session found out: not chosen either."""
 
     @property
     def channel_block(self) -> int:

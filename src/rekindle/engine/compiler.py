@@ -66,12 +66,36 @@ class Compiler:
     _programs: dict[Specialisation, cl.Program] = field(default_factory=dict)
 
     def prepare(self, launches: Iterable[Launch]) -> None:
-        """Build what `launches` need and this context lacks, as one program."""
-        needed = dict.fromkeys(map(specialisation, launches))
+        """Build what `launches` need and this context lacks, as one program.
+
+        KernelError names the kernels that the driver does not compile; the others are built then.
+        """
+        needed: dict[Specialisation, str] = {}
+        for launch in launches:
+            needed.setdefault(specialisation(launch), launch.chosen or launch.kernel)
         missing = sorted(spec for spec in needed if spec not in self._programs)
-        if missing:
+        if not missing:
+            return
+        try:
             program = self._build(program_source(missing))
+        except KernelError as error:
+            if broken := self._build_singly(missing):
+                names = tuple(dict.fromkeys(needed[spec] for spec in broken))
+                raise KernelError(
+                    f"{', '.join(names)}: {error.message}", hint=error.hint, kernels=names
+                ) from error
+        else:
             self._programs.update(dict.fromkeys(missing, program))
+
+    def _build_singly(self, specs: Iterable[Specialisation]) -> list[Specialisation]:
+        """Each in a program of its own; those that do not compile."""
+        broken = []
+        for spec in specs:
+            try:
+                self._programs[spec] = self._build(program_source([spec]))
+            except KernelError:
+                broken.append(spec)
+        return broken
 
     def kernel(self, launch: Launch) -> cl.Kernel:
         """A kernel object of its own for this launch, so that its arguments are set once."""

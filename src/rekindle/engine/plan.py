@@ -8,12 +8,12 @@ NumPy reference runs between the launches, and the reason is kept for the placem
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from rekindle._errors import UnsupportedOperatorError
 from rekindle._types import Target
-from rekindle.engine import kernels
+from rekindle.engine import index_range, kernels
 from rekindle.engine.kernels import Context, Kernel, Launch, Packed, Workspace
 from rekindle.engine.memory import Lifetime, MemoryPlan, pack
 from rekindle.engine.widened import widened
@@ -151,17 +151,19 @@ class _Planner:
                 self._alias(call)
             else:
                 algorithms.append(choice[0])
-                launches += choice[1].launches(call, self.context)
+                launches += self._launches(call, *choice)
         off = dict.fromkeys(
             kernels.displaced(call, self.context) for call, choice in chosen if choice
         )
-        reason = "; ".join(f"{name} is switched off" for name in off if name)
+        reason = "; ".join(filter(None, off))
         return DeviceStep(node, tuple(launches), tuple(algorithms), reason)
 
     def _choose(self, call: LogicalCall) -> list[tuple[LogicalCall, Choice | None]]:
         """The call and its kernel; several where it must be computed in a wider type."""
         if call.name == "view":
             return [(call, None)]
+        if what := index_range.excess(call):
+            raise _out_of_range(what)
         try:
             return [(call, kernels.require(call, self.context))]
         except UnsupportedOperatorError:
@@ -169,6 +171,15 @@ class _Planner:
             if wider is None:
                 raise
             return [(each, kernels.require(each, self.context)) for each in wider]
+
+    def _launches(self, call: LogicalCall, name: str, kernel: Kernel) -> Sequence[Launch]:
+        try:
+            made = kernel.launches(call, self.context)
+        except OverflowError as error:  # an int32 argument that is none
+            raise _out_of_range(str(error)) from error
+        if what := index_range.first_excess(made):
+            raise _out_of_range(what)
+        return [replace(launch, chosen=name) for launch in made]
 
     def _alias(self, call: LogicalCall) -> None:
         source = call.inputs[0]
@@ -188,6 +199,10 @@ class _Planner:
             self.roots,
             constants,
         )
+
+
+def _out_of_range(what: str) -> NotLowered:
+    return NotLowered(f"{what}: kernels count to {index_range.MOST:,}")
 
 
 class _Lifetimes:

@@ -72,6 +72,8 @@ class Launch:
     bytes_moved: int = 0
     writes: tuple[int, ...] = (-1,)
     """Positions in `args` that the kernel writes; the last one by default."""
+    chosen: str = ""
+    """Name of the spec that made it, in a plan."""
 
 
 @dataclass(frozen=True)
@@ -117,23 +119,29 @@ def check_disabled(target: Target) -> None:
 
 
 def displaced(call: LogicalCall, context: Context) -> str | None:
-    """The kernel that the call would have if none were switched off; None: it has it."""
-    if not context.target.disabled_kernels:
+    """Which kernel the call would have if none were left out, and why not; None: it has it."""
+    target = context.target
+    if not (target.disabled_kernels or target.broken_kernels):
         return None
-    every = replace(context, target=replace(context.target, disabled_kernels=()))
-    found = choose(call, every)
-    return found[0] if found and found[0] in context.target.disabled_kernels else None
+    every = replace(target, disabled_kernels=(), broken_kernels=())
+    found = choose(call, replace(context, target=every))
+    if found and found[0] in target.disabled_kernels:
+        return f"{found[0]} is switched off"
+    if found and found[0] in target.broken_kernels:
+        return f"{found[0]} does not compile on this driver"
+    return None
 
 
 def choose(call: LogicalCall, context: Context) -> tuple[str, Kernel] | None:
     """The best kernel for a call, with its name; None where no kernel takes it.
 
-    Kernels in the target's `disabled_kernels` count as not there.
+    Kernels in the target's `disabled_kernels` and `broken_kernels` count as not there.
     """
+    left_out = (*context.target.disabled_kernels, *context.target.broken_kernels)
     best: tuple[float, str, Kernel] | None = None
     for name in REGISTRY.names():
         kernel = REGISTRY.get(name)
-        if kernel.call != call.name or name in context.target.disabled_kernels:
+        if kernel.call != call.name or name in left_out:
             continue
         score = kernel.score(call, context)
         if score > 0 and (best is None or score > best[0]):
@@ -147,7 +155,7 @@ def require(call: LogicalCall, context: Context) -> tuple[str, Kernel]:
     if found is None:
         types = ", ".join(f"{v.dtype}{list(v.shape or ())}" for v in call.inputs if v)
         off = displaced(call, context)
-        why = f"; {off} is switched off" if off else ""
+        why = f"; {off}" if off else ""
         raise UnsupportedOperatorError(
             f"no OpenCL kernel for {call.name} of {types} (node {call.node}){why}",
             hint="run it with provider='onnxruntime', or without strict=True",

@@ -62,13 +62,17 @@ class Product:
         """int32 (batches, 2 + operands): first element of a, number of b's matrix, operands'."""
         if self.batches == 1:
             return zeros(self.row_ints)
-        columns = [
-            self._steps(self.a.static_shape[:-2], self.m * self.k),
-            self._steps(self.b.static_shape[:-2], 1),
-            *(self._steps(d[:-2], d[-2] * d[-1]) for d in self.operand_dims),
-        ]
-        table = np.stack(columns, axis=1).astype(np.int32)
-        return Packed(f"offsets:{self.call.output.name}", table.nbytes, lambda: table)
+
+        def pack() -> Array:  # not before the plan is accepted: it may be large
+            columns = [
+                self._steps(self.a.static_shape[:-2], self.m * self.k),
+                self._steps(self.b.static_shape[:-2], 1),
+                *(self._steps(d[:-2], d[-2] * d[-1]) for d in self.operand_dims),
+            ]
+            return np.stack(columns, axis=1).astype(np.int32)
+
+        nbytes = self.batches * self.row_ints * _INT
+        return Packed(f"offsets:{self.call.output.name}", nbytes, pack)
 
     def _steps(self, dims: Dims, matrix: int) -> Array:
         """Where each batch's matrix begins in a value of batch dimensions `dims`."""

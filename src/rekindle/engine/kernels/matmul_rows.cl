@@ -15,7 +15,8 @@ __kernel __attribute__((reqd_work_group_size(64, 4, 1))) void NAME(matmul)(
   const int column = get_global_id(0), row = get_group_id(1), batch = get_global_id(2);
   const int lane = get_local_id(0), quarter = get_local_id(1);
   const __global int *table = offsets + batch * OFFSETS;
-  const int safe = min(column, N - 1), k0 = (K * quarter) / 4, k1 = (K * (quarter + 1)) / 4;
+  const int safe = min(column, N - 1), share = (K + 3) / 4;
+  const int k0 = min(quarter * share, K), k1 = min(k0 + share, K);
   a += table[0] + (TRANSPOSE_A ? row : row * K);
   b += table[1] * K * N + safe;
   float sum = 0.0f;

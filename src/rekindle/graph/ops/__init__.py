@@ -167,8 +167,8 @@ def lower(operator: Operator, lowering: Lowering) -> None:
     for value in (*computed, *(v for v in lowering.outputs() if v)):
         if not value.is_static:
             raise NotLowered(f"the shape of {value.name!r} depends on the data")
-        if math.prod(value.static_shape) >= _MAX_ELEMENTS:
-            raise NotLowered(f"{value.name!r} has 2**31 elements or more")
+        if (count := math.prod(value.static_shape)) >= _MAX_ELEMENTS:
+            raise NotLowered(f"{value.name!r} has {count:,} elements, kernels count to 2**31")
         if value.dtype is DType.STRING:
             raise NotLowered(f"{value.name!r} holds strings")
     empty = [v.name for v in (*lowering.inputs, *lowering.outputs()) if v and 0 in v.static_shape]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from rekindle._errors import RekindleError, UnsupportedOperatorError
 from rekindle._types import Target
 from rekindle.device import Device, select_device
+from rekindle.engine.alternatives import buildable
 from rekindle.engine.cache import Executors
 from rekindle.engine.executor import Executor
 from rekindle.engine.kernels import check_disabled
@@ -88,10 +90,18 @@ class OpenCLBackend:
 
     def _open(self, key: ShapeKey, fresh: Plan) -> Executor:
         self._admit(fresh)
+        fresh = buildable(self._device, fresh, partial(self._replan, key))
+        self._target = fresh.target
         executor = self._executors.add(key, fresh)
         bandwidth = executor.uploads.bandwidth_bytes_s
         self._placement = self._place(fresh, executor.residency, bandwidth)
         return executor
+
+    def _replan(self, key: ShapeKey, target: Target) -> Plan:
+        shapes = {spec.name: shape for spec, shape in zip(self.inputs, key, strict=True)}
+        made = plan_for(self._graph, target, shapes)
+        self._admit(made)
+        return made
 
     def _admit(self, candidate: Plan) -> Residency:
         """Memory and strictness are checked before anything is allocated."""
