@@ -13,7 +13,7 @@ LINKER = $(shell echo 'int x;' | gcc -shared -x c - -o /dev/null 2>/dev/null || 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow conformance check docs clean
+.PHONY: help demo test test-slow conformance bench check docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test-slow: $(VENV)/.test ## the slow tests
 
 conformance: $(VENV)/.test ## ONNX's own node tests on PoCL and Rusticl, counted
 	$(BIN)/python tests/conformance/report.py --json docs/conformance.json
+
+bench: $(VENV)/.bench ## speed against other engines; hours from scratch: BENCH='--models resnet18 --batch 1'
+	$(BIN)/python benchmarks/speed.py $(BENCH)
 
 check: $(VENV)/.check ## style, types, import layers, fresh generated docs
 	$(BIN)/ruff check
@@ -67,6 +70,10 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml
 
 $(VENV)/.test: $(VENV)/.demo
 	$(PIP) -e '.[demo,torch$(LINKER)]' --group test
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	$(PIP) --group bench
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from machine import describe
-from models import NETWORKS, PRODUCTS
-from peers import OURS, REFERENCE
 from speed_cell import CALM
+from speed_models import NETWORKS, PRODUCTS
+from speed_peers import OURS, REFERENCE
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "speed.json"
@@ -83,9 +83,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(
-    model: str, batch: int, engines: Sequence[str], options: argparse.Namespace
-) -> Row:
+def measure(model: str, batch: int, engines: Sequence[str], options: argparse.Namespace) -> Row:
     """All engines in one process; if that ends badly, each with the reference alone."""
     row = _process(model, batch, engines, options)
     if row is not None:
@@ -113,7 +111,8 @@ def _process(
         out = Path(folder) / "row.json"
         orders = {
             "model": model, "batch": batch, "engines": list(engines), "rounds": rounds,
-            "threads": options.threads, "patience_s": options.patience, "folder": str(FOLDER), "out": str(out),
+            "threads": options.threads, "patience_s": options.patience, "folder": str(FOLDER),
+            "out": str(out),
         }  # fmt: skip
         command = [sys.executable, str(HERE / "speed_cell.py")]
         try:
@@ -208,8 +207,10 @@ def _on_one_line(lines: Iterable[str]) -> str:
     out: list[str] = []
     for line in lines:
         word = line.strip()
-        if out and (out[-1].endswith("[") or out[-1].rstrip(",")[-1:].isdigit()) and (
-            word.rstrip(",").replace(".", "").isdigit() or word.startswith("]")
+        if (
+            out
+            and (out[-1].endswith("[") or out[-1].rstrip(",")[-1:].isdigit())
+            and (word.rstrip(",").replace(".", "").isdigit() or word.startswith("]"))
         ):
             out[-1] += word if out[-1].endswith("[") or word.startswith("]") else f" {word}"
         else:

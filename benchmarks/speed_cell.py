@@ -17,11 +17,12 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from peers import Array, Runner
+    from speed_peers import Array, Runner
 
 PAUSE_S = 0.04
 TURN_S = 0.15
@@ -66,8 +67,8 @@ def turn(run: Runner, once_s: float) -> list[float]:
 
 def prepare(orders: dict[str, Any]) -> tuple[dict[str, Runner], dict[str, dict[str, Any]]]:
     """Runners of the engines that agree with the reference, and what is known of each engine."""
-    from models import find
-    from peers import EXACT, REFERENCE, open_peer
+    from speed_models import find
+    from speed_peers import EXACT, REFERENCE, open_peer
 
     folder = Path(orders["folder"])
     path, feeds = find(orders["model"], orders["batch"], folder)
@@ -145,7 +146,7 @@ def measure(
 def _figures(engine: str, rounds: list[Round]) -> dict[str, Any]:
     spent = [r.spent_s[engine] for r in rounds]
     return {
-        "median_ms": round(statistics.median(sum(spent, [])) * 1e3, 4),
+        "median_ms": round(statistics.median(chain.from_iterable(spent)) * 1e3, 4),
         "min_ms": round(min(map(min, spent)) * 1e3, 4),
         "runs": sum(map(len, spent)),
         "rounds_ms": [round(statistics.median(t) * 1e3, 4) for t in spent],

@@ -35,7 +35,10 @@ def open_peer(engine: str, path: Path, feeds: Feeds, threads: int, folder: Path)
         return tinygrad(path, feeds, beam=2 if engine.endswith("beam") else 0)
     if engine == REFERENCE:
         return onnxruntime(path, feeds, threads)
-    return rekindle(path, feeds, engine.partition("-")[2] or "model")
+    name, _, precision = engine.partition("-")
+    if name != OURS:
+        raise ValueError(f"no engine is called {engine!r}")
+    return rekindle(path, feeds, precision or "model")
 
 
 def rekindle(path: Path, feeds: Feeds, precision: str) -> Runner:
@@ -103,9 +106,7 @@ def ncnn(path: Path, feeds: Feeds, threads: int, folder: Path) -> Runner:
     names, wanted = net.input_names(), net.output_names()
     if len(names) != len(feeds):
         raise ValueError(f"pnnx made {len(names)} inputs of {len(feeds)}")
-    items = [
-        [_ncnn_item(array[i]) for array in feeds.values()] for i in range(next(iter(batch)))
-    ]
+    items = [[_ncnn_item(array[i]) for array in feeds.values()] for i in range(next(iter(batch)))]
 
     def run() -> list[Array]:
         rows = []
