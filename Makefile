@@ -69,7 +69,7 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) -e '.[demo,torch$(LINKER)]' --group test
+	$(PIP) -e '.[demo,serve,torch$(LINKER)]' --group test
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test

@@ -101,3 +101,24 @@ class NotFoundError(RekindleError):
 
     exit_code = 8
     http_status = 404
+
+
+class ForbiddenError(RekindleError):
+    """The server does not allow this call as it was started, or to this caller."""
+
+    exit_code = 9
+    http_status = 403
+
+
+class BusyError(RekindleError):
+    """The server is full, draining, loading, or restarting a worker: try again later."""
+
+    exit_code = 10
+    http_status = 503
+
+
+class DeadlineError(RekindleError):
+    """The answer was not ready within the request's deadline."""
+
+    exit_code = 11
+    http_status = 504

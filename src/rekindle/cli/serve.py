@@ -1,0 +1,194 @@
+"""`rekindle serve`: a folder of models over REST and gRPC."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rekindle._errors import BusyError, MissingExtraError, NotBuiltError, UsageError
+from rekindle.cli._commands import Outcome, commands
+from rekindle.cli._options import DeviceOption, ProviderOption, check_provider
+from rekindle.cli._page import Page, stderr_console
+
+if TYPE_CHECKING:
+    from rekindle.serve.server import Server
+    from rekindle.serve.settings import Settings
+
+_NEEDED = ("fastapi", "uvicorn", "grpc", "google.protobuf", "orjson", "multipart",
+           "prometheus_client")  # fmt: skip
+_ISOLATIONS = ("process", "thread")
+
+
+Repository = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODELS]",
+        help="Folder with <name>/<version>/model.onnx, or one model file. "
+        "The bundled models where none is named.",
+        show_default=False,
+    ),
+]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")]
+MemoryBudget = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="What loaded models may take together, as in 6GB."),
+]
+ModelControl = Annotated[
+    bool, typer.Option("--allow-model-control", help="Let callers load and unload models.")
+]
+IsolationOption = Annotated[
+    str | None,
+    typer.Option(help="process: each model in one of its own; thread: light.", metavar="KIND"),
+]
+MaxBatch = Annotated[
+    int, typer.Option(min=1, max=4096, help="Rows that one run takes; 1: no batching.")
+]
+Window = Annotated[
+    float, typer.Option(min=0, max=10_000, help="How long an idle model waits for company.")
+]
+MaxQueue = Annotated[int, typer.Option(min=1, help="Requests that may wait for one model.")]
+Timeout = Annotated[
+    float, typer.Option(min=0.001, help="Seconds for a request that names no deadline.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of each model.")]
+Watch = Annotated[
+    float | None,
+    typer.Option(min=0.1, metavar="SECONDS", help="Take up changed models this often."),
+]
+
+
+def serve(
+    repository: Repository = None,
+    host: Host = "127.0.0.1",
+    http_port: Port = 8000,
+    grpc_port: Port = 8001,
+    memory_budget: MemoryBudget = None,
+    allow_model_control: ModelControl = False,
+    isolation: IsolationOption = None,
+    provider: ProviderOption = "auto",
+    device: DeviceOption = None,
+    max_batch: MaxBatch = 16,
+    window_ms: Window = 2.0,
+    max_queue: MaxQueue = 256,
+    timeout: Timeout = 60.0,
+    threads: Threads = None,
+    watch: Watch = None,
+) -> Outcome:
+    """Serve a folder of models over REST and gRPC, until Ctrl-C or SIGTERM."""
+    chosen: dict[str, Any] = {
+        "host": host,
+        "http_port": http_port,
+        "grpc_port": grpc_port,
+        "allow_model_control": allow_model_control,
+        "provider": check_provider(provider, device),
+        "device": device,
+        "max_batch": max_batch,
+        "window_s": window_ms / 1e3,
+        "max_queue": max_queue,
+        "timeout_s": timeout,
+        "threads": threads,
+        "watch_s": watch,
+    }
+    settings = _settings(repository, memory_budget, isolation, chosen)
+    from rekindle.serve.server import run
+
+    page = Page(stderr_console())
+    answered = run(
+        settings,
+        started=lambda server: _say_started(page, server),
+        loaded=lambda server: _say_loaded(page, server),
+    )
+    if not answered:
+        raise BusyError(f"requests were still running {settings.drain_s:g} s after the signal")
+
+    def draw(shown: Page) -> None:
+        shown.line("Stopped; every request in flight was answered.")
+
+    return Outcome({"stopped": True, "answered": True}, draw)
+
+
+def _settings(
+    repository: str | None, budget: str | None, isolation: str | None, chosen: dict[str, Any]
+) -> Settings:
+    if missing := [name for name in _NEEDED if not _installed(name)]:
+        raise MissingExtraError(
+            f"serving needs {', '.join(missing)}", hint="pip install 'rekindle[serve]'"
+        )
+    if isolation == "process":
+        raise NotBuiltError("--isolation process is not built yet", hint="use thread")
+    if isolation is not None and isolation not in _ISOLATIONS:
+        raise UsageError(f"unknown isolation {isolation!r}", hint="one of process, thread")
+    from rekindle.hub.names import BUNDLED
+    from rekindle.runtime._options import parse_bytes
+    from rekindle.serve.settings import DEFAULT_ISOLATION, Settings
+
+    return Settings(
+        Path(repository) if repository else BUNDLED,
+        memory_budget=parse_bytes(budget) if budget else None,
+        isolation=isolation or DEFAULT_ISOLATION,  # type: ignore[arg-type]
+        **chosen,
+    )
+
+
+def _installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _say_started(page: Page, server: Server) -> None:
+    settings = server.settings
+    page.line(f"REST   http://{settings.host}:{server.http_port}  (API: /docs)")
+    page.line(f"gRPC   {settings.host}:{server.grpc_port}")
+    budget = f"{settings.memory_budget:,} bytes" if settings.memory_budget else "no limit"
+    page.line(f"models {settings.repository}  (isolation: {settings.isolation}, memory: {budget})")
+    if not settings.allow_model_control:
+        page.line("Callers may not load or unload models (--allow-model-control).", style="dim")
+
+
+def _say_loaded(page: Page, server: Server) -> None:
+    plane = server.plane
+    for slot in plane.fleet.slots():
+        entry, instance = slot.entry, slot.instance
+        label = f"{entry.name} version {entry.version}: "
+        if instance is not None:
+            opened = instance.opened
+            batch = f"batches up to {instance.max_batch}" if opened.batchable else "no batching"
+            page.line(label, f"{opened.placement}; {batch} ({opened.batch_reason})")
+        else:
+            page.line(label, " ".join(slot.state), style="" if slot.ready else "red")
+    for name, version, reason in plane.fleet.unavailable():
+        page.line(f"{name} {version}: {reason}", style="red")
+    ready = [slot for slot in plane.fleet.slots() if slot.instance is not None]
+    if ready:
+        page.next_steps([(_example(server), "ask it something")])
+
+
+def _example(server: Server) -> str:
+    """A curl command for the first model, with zeros for its inputs."""
+    slot = next(slot for slot in server.plane.fleet.slots() if slot.instance is not None)
+    assert slot.instance is not None
+    url = f"http://{server.settings.host}:{server.http_port}/v2/models/{slot.entry.name}"
+    specs = slot.instance.opened.inputs
+    sizes = [d for spec in specs for d in spec.shape[1:] if isinstance(d, int)]
+    if len(specs) != 1 or len(sizes) > 1 or sum(sizes) > 16:
+        return f"curl {url}"  # inputs too large for a command line: what they must look like
+    from rekindle.serve.tensors import DATATYPES
+
+    spec = specs[0]
+    shape = [d if isinstance(d, int) else 1 for d in spec.shape]
+    count = 1
+    for d in shape:
+        count *= d
+    tensor = {"name": spec.name, "shape": shape, "datatype": DATATYPES[spec.dtype],
+              "data": [0] * count}  # fmt: skip
+    return f"curl {url}/infer -d '{json.dumps({'inputs': [tensor]})}'"
+
+
+commands.register("serve", serve)

@@ -1,0 +1,142 @@
+"""The one entry for inference: REST, gRPC, the web page and the cluster all call `infer`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+
+from rekindle._errors import BusyError, DeadlineError, InputError, RekindleError
+from rekindle.serve.batching.batcher import Answer, Batch
+from rekindle.serve.events import Listener, Listeners
+from rekindle.serve.fleet import Fleet, Slot
+from rekindle.serve.instance import Instance
+from rekindle.serve.messages import InferRequest, InferResponse
+from rekindle.serve.settings import Settings
+from rekindle.serve.statistics import ModelStatistics
+
+
+class DataPlane:
+    """Models and requests, without any protocol. Made and used in one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.listeners = Listeners()
+        self.statistics: defaultdict[tuple[str, str], ModelStatistics] = defaultdict(
+            ModelStatistics
+        )
+        self.listeners.add(_Counting(self.statistics))
+        self.fleet = Fleet(settings, self.listeners)
+        self.draining = False
+        self._in_flight = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests should be sent here: started, all workers alive, not draining."""
+        return self.fleet.healthy and not self.draining
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    async def infer(self, request: InferRequest) -> InferResponse:
+        """Answer one request.
+
+        Raises NotFoundError, InputError, BusyError (full, draining, worker lost), DeadlineError,
+        MemoryLimitError, and what the run raises. Cancelled, the request leaves its queue.
+        """
+        start = time.perf_counter()
+        response: InferResponse | None = None
+        failure: BaseException | None = None
+        self.admit()
+        self._in_flight += 1
+        self._quiet.clear()
+        try:
+            response = await self._infer(request)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._quiet.set()
+            self.listeners.request_done(request, time.perf_counter() - start, response, failure)
+        return response
+
+    def admit(self) -> None:
+        """BusyError while draining: called early, before a body is read."""
+        if self.draining:
+            raise BusyError("the server is shutting down", hint="try another server")
+
+    async def drain(self) -> bool:
+        """Refuse new requests and wait for those in flight; whether all were done in time."""
+        self.draining = True
+        try:
+            await asyncio.wait_for(self._quiet.wait(), self.settings.drain_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        await self.fleet.close()
+
+    async def model(self, name: str, version: str = "") -> tuple[Slot, Instance]:
+        """A model's slot and its loaded instance, to look at; loads it where needed."""
+        slot = self.fleet.find(name, version)
+        instance = await self.fleet.acquire(slot)
+        self.fleet.release(slot)
+        return slot, instance
+
+    async def _infer(self, request: InferRequest) -> InferResponse:
+        deadline = request.deadline or time.monotonic() + self.settings.timeout_s
+        slot = self.fleet.find(request.model, request.version)
+        request.served_by = slot.entry.version
+        try:
+            # The loop's own clock may have another origin than the monotonic clock.
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0.0)):
+                instance = await self.fleet.acquire(slot)
+                try:
+                    answer = await instance.infer(request, deadline)
+                finally:
+                    self.fleet.release(slot)
+        except TimeoutError:
+            raise DeadlineError("the answer was not ready within the deadline") from None
+        return _response(request, slot, answer)
+
+
+def _response(request: InferRequest, slot: Slot, answer: Answer) -> InferResponse:
+    outputs = answer.outputs
+    if request.outputs:
+        if unknown := [name for name in request.outputs if name not in outputs]:
+            raise InputError(
+                f"unknown output {', '.join(unknown)}", hint=f"there are {', '.join(outputs)}"
+            )
+        outputs = {name: outputs[name] for name in request.outputs}
+    entry, batch = slot.entry, answer.batch
+    return InferResponse(
+        entry.name, entry.version, outputs, request.id, batch.rows, answer.queue_s, batch.run_s
+    )
+
+
+class _Counting(Listener):
+    """Keeps the statistics."""
+
+    def __init__(self, table: defaultdict[tuple[str, str], ModelStatistics]) -> None:
+        self._table = table
+
+    def request_done(
+        self,
+        request: InferRequest,
+        seconds: float,
+        response: InferResponse | None,
+        error: BaseException | None,
+    ) -> None:
+        if response is not None:
+            self._table[response.model, response.version].answered(seconds, ok=True)
+        elif isinstance(error, RekindleError) and request.served_by:
+            self._table[request.model, request.served_by].answered(seconds, ok=False)
+
+    def batch_ran(self, model: str, version: str, batch: Batch) -> None:
+        self._table[model, version].ran(batch)

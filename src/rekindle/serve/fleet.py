@@ -1,0 +1,359 @@
+"""All models of a server: which are served, which are loaded, and the way from one to the other.
+
+A model that was evicted stays ready: the next request loads it again. A model being replaced
+keeps answering until the new one has been loaded and warmed up, and then until its last request
+is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import time
+from dataclasses import dataclass, field
+
+from rekindle._errors import BusyError, NotFoundError, RekindleError
+from rekindle._log import logger
+from rekindle.serve.budget import Budget
+from rekindle.serve.events import Listener
+from rekindle.serve.instance import Instance
+from rekindle.serve.repository import Entry, Index, ModelConfig, scan, version_order
+from rekindle.serve.settings import Settings
+
+
+@dataclass(eq=False)
+class Slot:
+    """One served version of a model. Its holding in the budget is named by `key`."""
+
+    entry: Entry
+    instance: Instance | None = None
+    key: str = ""
+    loading: asyncio.Task[None] | None = None
+    waiters: list[asyncio.Future[Instance]] = field(default_factory=list)
+    verified: bool = False
+    """Whether it has been loaded once: its files, its signature and a dummy run were good."""
+    error: RekindleError | None = None
+    """Why it could not be loaded when it was first tried."""
+
+    @property
+    def ready(self) -> bool:
+        if self.instance is not None:
+            return self.instance.healthy
+        return self.verified and self.error is None
+
+    @property
+    def state(self) -> tuple[str, str]:
+        """State and reason, in the words of the model repository extension."""
+        if self.error is not None:
+            return "UNAVAILABLE", str(self.error)
+        if self.instance is not None:
+            if self.instance.healthy:
+                return "READY", ""
+            return "UNAVAILABLE", str(self.instance.failure or "its worker is being started again")
+        if self.loading is not None and not self.verified:
+            return "LOADING", ""
+        return ("READY", "not in memory; the next request loads it") if self.verified else (
+            "UNAVAILABLE", "not loaded yet")  # fmt: skip
+
+
+class Fleet:
+    """Models by name and version."""
+
+    def __init__(self, settings: Settings, listener: Listener) -> None:
+        self._settings = settings
+        self._listener = listener
+        self.budget: Budget[str] = Budget(settings.memory_budget)
+        self._slots: dict[str, dict[str, Slot]] = {}
+        self._loaded: dict[str, Slot] = {}
+        self._unloaded: dict[str, str] = {}
+        self._problems: dict[tuple[str, str], RekindleError] = {}
+        self._overrides: dict[str, ModelConfig] = {}
+        self._known_bytes: dict[tuple[object, ...], int] = {}
+        self._numbers = itertools.count(1)
+        self._room = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.started = False
+
+    # What there is
+
+    def find(self, name: str, version: str = "") -> Slot:
+        """A served version, the newest where none is named; NotFoundError with what there is."""
+        versions = self._slots.get(name)
+        if not versions:
+            raise self._unknown(name)
+        if not version:
+            return next(reversed(versions.values()))
+        if version not in versions:
+            raise NotFoundError(
+                f"model {name!r} has no version {version!r}", hint=f"served: {', '.join(versions)}"
+            )
+        return versions[version]
+
+    def versions(self, name: str) -> list[Slot]:
+        """Every served version of a model, oldest first."""
+        return list(self._slots.get(name, {}).values())
+
+    def slots(self) -> list[Slot]:
+        """Every served version of every model."""
+        return [slot for versions in self._slots.values() for slot in versions.values()]
+
+    def unavailable(self) -> list[tuple[str, str, str]]:
+        """Model, version, reason: what is in the repository and cannot be served."""
+        gone = [(name, "", reason) for name, reason in self._unloaded.items()]
+        return gone + [(name, v, str(error)) for (name, v), error in self._problems.items()]
+
+    @property
+    def healthy(self) -> bool:
+        """Started, and every loaded model's worker is alive."""
+        return self.started and all(s.instance is None or s.instance.healthy for s in self.slots())
+
+    # Using one
+
+    async def acquire(self, slot: Slot) -> Instance:
+        """The slot's loaded model, pinned: `release` it after use. Loads it where needed."""
+        if slot.instance is not None:
+            self.budget.pin(slot.key)
+            return slot.instance
+        if slot.error is not None:
+            raise BusyError(f"model {slot.entry.name!r} is not available: {slot.error}")
+        future: asyncio.Future[Instance] = asyncio.get_running_loop().create_future()
+        slot.waiters.append(future)
+        self._begin(slot)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self.release(slot)  # pinned for us at the very moment we gave up
+            raise
+
+    def release(self, slot: Slot) -> None:
+        """The request is done."""
+        self.budget.unpin(slot.key)
+        if not self.budget.holding(slot.key).pins:
+            self._changed.set()
+
+    # Changing what there is
+
+    async def start(self) -> None:
+        """Find the models and load each once; one that fails is reported and stops no other."""
+        index = await self._scan()
+        self._problems = dict(index.problems)
+        for name in index.models:
+            self._slots[name] = {e.version: Slot(e) for e in index.wanted(name)}
+        for slot in self.slots():
+            try:
+                self.release_after(slot, await self.acquire(slot))
+            except RekindleError as error:
+                logger.warning("%s: %s", slot.entry.name, error)
+        self.started = True
+
+    def release_after(self, slot: Slot, instance: Instance) -> None:
+        """Give back a pin that was only taken to have the model loaded."""
+        assert slot.instance is instance
+        self.release(slot)
+
+    async def load(self, name: str, config: ModelConfig | None = None) -> None:
+        """Load a model, or the versions of it that are new or changed; the rest of it goes.
+
+        Raises what loading raises; the versions that ran before then go on.
+        """
+        if config is not None:
+            self._overrides[name] = config
+        index = await self._scan()
+        wanted = index.wanted(name)
+        if not wanted:
+            problem = next((e for (n, _), e in index.problems.items() if n == name), None)
+            raise problem or NotFoundError(
+                f"model {name!r} is not in the repository",
+                hint=f"there are {', '.join(sorted(index.models)) or 'no models'}",
+            )
+        old = self._slots.get(name, {})
+        new: dict[str, Slot] = {}
+        for entry in wanted:
+            kept = old.get(entry.version)
+            if kept is None or kept.entry != entry or kept.error is not None:
+                kept = Slot(entry)
+            new[entry.version] = kept
+        try:
+            for slot in new.values():
+                if not slot.verified:
+                    self.release_after(slot, await self.acquire(slot))
+        except BaseException:
+            for slot in new.values():
+                if slot not in old.values():
+                    self._in_background(self._retire(slot, "unloaded"))
+            raise
+        self._unloaded.pop(name, None)
+        for key in [key for key in self._problems if key[0] == name]:
+            del self._problems[key]
+        self._slots[name] = dict(sorted(new.items(), key=lambda pair: version_order(pair[0])))
+        gone = [slot for slot in old.values() if slot not in new.values()]
+        for slot in gone:
+            self._in_background(self._retire(slot, "replaced"))
+
+    async def unload(self, name: str) -> None:
+        """Stop serving a model; returns when its requests are done and its memory is back."""
+        if name not in self._slots:
+            raise self._unknown(name)
+        slots = self._slots.pop(name)
+        self._unloaded[name] = "unloaded"
+        self._overrides.pop(name, None)
+        for slot in slots.values():
+            await self._retire(slot, "unloaded")
+
+    async def refresh(self) -> None:
+        """Take up what has changed in the repository."""
+        index = await self._scan()
+        for name in index.models:
+            served = {v: s.entry for v, s in self._slots.get(name, {}).items()}
+            wanted = {e.version: e for e in index.wanted(name)}
+            if name not in self._unloaded and served != wanted:
+                try:
+                    await self.load(name)
+                except RekindleError as error:
+                    logger.warning("%s was not taken up: %s", name, error)
+        for name in [n for n in self._slots if n not in index.models]:
+            await self.unload(name)
+            del self._unloaded[name]
+
+    async def close(self) -> None:
+        """Give up every model at once."""
+        loading = [slot.loading for slot in self.slots() if slot.loading]
+        self._slots.clear()
+        for task in [*self._tasks, *loading]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *loading, return_exceptions=True)
+        left = list(self._loaded.values())
+        await asyncio.gather(*(self._close(slot, "shutdown") for slot in left))
+
+    # Loading
+
+    def _begin(self, slot: Slot) -> None:
+        if slot.loading is None:
+            slot.loading = asyncio.get_running_loop().create_task(self._load_for_waiters(slot))
+
+    async def _load_for_waiters(self, slot: Slot) -> None:
+        try:
+            instance = await self._load(slot)
+        except asyncio.CancelledError:
+            self._answer(slot, BusyError("the server is shutting down"))
+            raise
+        except Exception as error:  # every waiter must hear of it
+            known = error if isinstance(error, RekindleError) else RekindleError(repr(error))
+            if not slot.verified:
+                slot.error = known
+            self._listener.load_failed(slot.entry.name, slot.entry.version, known)
+            self._answer(slot, known)
+        else:
+            slot.instance, slot.verified = instance, True
+            self._loaded[slot.key] = slot
+            self._answer(slot, instance)
+        finally:
+            slot.loading = None
+
+    def _answer(self, slot: Slot, result: Instance | RekindleError) -> None:
+        waiters, slot.waiters = slot.waiters, []
+        for future in waiters:
+            if future.done():
+                continue
+            if isinstance(result, Instance):
+                # Pinned before the waiter runs: nobody can evict it in between.
+                self.budget.pin(slot.key)
+                future.set_result(result)
+            else:
+                future.set_exception(result)
+
+    async def _load(self, slot: Slot) -> Instance:
+        entry, start = slot.entry, time.perf_counter()
+        known = (entry.path, entry.fingerprint)
+        while True:
+            key = f"{entry.name} version {entry.version} (load {next(self._numbers)})"
+            await self._make_room(key, self._known_bytes.get(known, entry.file_bytes))
+            instance = Instance(entry, self._settings, self._listener)
+            try:
+                opened = await instance.open()
+                self._known_bytes[known] = opened.nbytes
+                settled = await self._settle(key, opened.nbytes)
+            except BaseException:
+                await instance.close()
+                self._free(key)
+                raise
+            if settled:
+                slot.key = key
+                seconds = time.perf_counter() - start
+                self._listener.model_loaded(entry.name, entry.version, opened.nbytes, seconds)
+                return instance
+            # It took more than planned, and the others are in use: again, with the true figure.
+            await instance.close()
+            self._free(key)
+
+    async def _settle(self, key: str, nbytes: int) -> bool:
+        """Account what a loaded model takes; False where it must go until others are idle."""
+        while not self.budget.settle(key, nbytes):
+            victims = self.budget.victims(0, keep=key)
+            if victims is None:
+                return False
+            await self._free_some(victims)
+        return True
+
+    async def _make_room(self, key: str, nbytes: int) -> None:
+        async with self._room:  # in turn: a small model must not overtake a large one for ever
+            while not self.budget.reserve(key, nbytes):
+                await self._free_some(self.budget.victims(nbytes))
+
+    async def _free_some(self, victims: list[str] | None) -> None:
+        """Evict; where there is nobody to evict, wait until somebody is idle or has left."""
+        if victims:
+            closing = (self._close(self._loaded[key], "evicted") for key in victims)
+            await asyncio.gather(*closing)
+        else:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _retire(self, slot: Slot, reason: str) -> None:
+        """Give a slot up once nobody uses it; it is no longer found, so nobody new comes."""
+        if slot.loading is not None:
+            slot.loading.cancel()
+            await asyncio.wait({slot.loading})
+        while slot.instance is not None and self.budget.holding(slot.key).pins:
+            self._changed.clear()
+            await self._changed.wait()
+        if slot.instance is not None:
+            await self._close(slot, reason)
+
+    async def _close(self, slot: Slot, reason: str) -> None:
+        instance, slot.instance = slot.instance, None
+        assert instance is not None
+        del self._loaded[slot.key]
+        self.budget.leave(slot.key)
+        try:
+            await instance.close()
+        finally:
+            self._free(slot.key)
+            self._listener.model_gone(slot.entry.name, slot.entry.version, reason)
+
+    def _free(self, key: str) -> None:
+        self.budget.release(key)
+        self._changed.set()
+
+    async def _scan(self) -> Index:
+        work = functools.partial(scan, self._settings.repository, dict(self._overrides))
+        return await asyncio.get_running_loop().run_in_executor(None, work)
+
+    def _in_background(self, work: asyncio._CoroutineLike[None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _unknown(self, name: str) -> RekindleError:
+        if name in self._unloaded:
+            return NotFoundError(f"model {name!r} is unloaded", hint="load it first")
+        for (model, _), error in self._problems.items():
+            if model == name:
+                return BusyError(f"model {name!r} is not available: {error}")
+        return NotFoundError(
+            f"there is no model {name!r}",
+            hint=f"served: {', '.join(self._slots) or 'none'}",
+        )

@@ -1,0 +1,86 @@
+"""The parts of the OpenAPI document that FastAPI cannot read from a signature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ERROR = {
+    "type": "object",
+    "properties": {"error": {"type": "string"}},
+    "required": ["error"],
+}
+_TENSOR = {
+    "type": "object",
+    "required": ["name", "shape", "datatype"],
+    "properties": {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "datatype": {"type": "string"},
+        "parameters": {"type": "object"},
+        "data": {"type": "array", "description": "row-major, flat or nested"},
+    },
+}
+_REQUEST = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string"},
+        "parameters": {
+            "type": "object",
+            "description": "priority (1 to 9), timeout (microseconds), binary_data_output",
+        },
+        "inputs": {"type": "array", "items": _TENSOR},
+        "outputs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {"name": {"type": "string"}, "parameters": {"type": "object"}},
+            },
+        },
+    },
+}
+INDEX = {"type": "object", "properties": {"ready": {"type": "boolean"}}}
+LOAD = {"type": "object", "properties": {"parameters": {"type": "object"}}}
+
+
+def failing(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Responses of those statuses, in the protocol's error form."""
+    content = {"application/json": {"schema": ERROR}}
+    return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
+
+
+_MEANINGS = {
+    400: "the request is wrong",
+    403: "not allowed",
+    404: "no such model or version",
+    413: "the body is too large",
+    422: "the model cannot be used",
+    501: "not built",
+    503: "full, loading, or shutting down",
+    504: "the deadline passed",
+    507: "the model does not fit into the memory budget",
+}
+OK = failing(400)
+READY: dict[int | str, dict[str, Any]] = {
+    **failing(404),
+    503: {"description": "not ready", "content": {"application/json": {}}},
+}
+MODEL = failing(400, 404, 422, 503, 507)
+INFER = failing(400, 404, 413, 422, 503, 504, 507)
+CONTROL = failing(400, 403, 404, 413, 422, 503, 507)
+
+
+def body(schema: dict[str, Any], media: str = "application/json") -> dict[str, Any]:
+    return {"requestBody": {"content": {media: {"schema": schema}}}}
+
+
+def infer_request(*, versioned: bool) -> dict[str, Any]:
+    """An inference call: path parameters and body, read from the raw request for speed."""
+    names = ("name", "version") if versioned else ("name",)
+    parameters = [
+        {"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names
+    ]
+    made = body(_REQUEST)
+    made["requestBody"]["required"] = True
+    return made | {"parameters": parameters}

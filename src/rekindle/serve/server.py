@@ -1,0 +1,188 @@
+"""The server as a whole: one event loop with REST, gRPC and the data plane, from start to drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+
+import uvicorn
+from fastapi import APIRouter
+
+from rekindle._errors import UsageError
+from rekindle._log import logger
+from rekindle.serve.dataplane import DataPlane
+from rekindle.serve.grpc.service import make_server
+from rekindle.serve.rest import build_app
+from rekindle.serve.settings import Settings
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Server:
+    """Bind, serve until told to stop, drain. Use it as an async context manager, or `run`."""
+
+    def __init__(self, settings: Settings, routers: Sequence[APIRouter] = ()) -> None:
+        self.settings = settings
+        self._routers = routers
+        self._stop = asyncio.Event()
+
+    async def start(self) -> None:
+        """Bind both ports and begin to load the models; UsageError where a port is taken."""
+        settings = self.settings
+        self.plane = DataPlane(settings)
+        listening = _listen(settings.host, settings.http_port)
+        self._grpc = make_server(self.plane)
+        try:
+            self.grpc_port = self._bind_grpc()
+        except UsageError:
+            listening.close()
+            raise
+        self.http_port: int = listening.getsockname()[1]
+        config = uvicorn.Config(
+            build_app(self.plane, self._routers),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=5,
+        )
+        self._http = _Uvicorn(config)
+        self._serving = asyncio.create_task(self._http.serve(sockets=[listening]))
+        await self._grpc.start()
+        self._loading = asyncio.create_task(self.plane.fleet.start())
+
+    async def loaded(self) -> None:
+        """Wait until every model has been loaded once, or refused."""
+        await self._loading
+
+    def stop(self) -> None:
+        """Ask the server to drain and end; from the event loop's thread."""
+        self._stop.set()
+
+    async def wait(self) -> bool:
+        """Serve until `stop`, then drain; whether every request in flight was answered."""
+        watching = asyncio.create_task(self._watch()) if self.settings.watch_s else None
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({stopping, self._serving}, return_when=asyncio.FIRST_COMPLETED)
+        if watching:
+            watching.cancel()
+        return await self.close()
+
+    async def close(self) -> bool:
+        """Drain: no new requests, those in flight are answered, workers end."""
+        self._loading.cancel()
+        done = await self.plane.drain()
+        self._http.should_exit = True
+        await self._grpc.stop(grace=1.0)
+        await self._serving
+        await self.plane.close()
+        return done
+
+    async def __aenter__(self) -> Server:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    def _bind_grpc(self) -> int:
+        address = f"{_bracketed(self.settings.host)}:{self.settings.grpc_port}"
+        try:
+            port = self._grpc.add_insecure_port(address)
+        except RuntimeError:
+            port = 0
+        if not port:
+            raise _taken(self.settings.host, self.settings.grpc_port, "--grpc-port")
+        return int(port)
+
+    async def _watch(self) -> None:
+        assert self.settings.watch_s is not None
+        await self.loaded()
+        while True:
+            await asyncio.sleep(self.settings.watch_s)
+            try:
+                await self.plane.fleet.refresh()
+            except Exception as error:  # a folder that vanished must not end the watching
+                logger.warning("the repository could not be looked at: %s", error)
+
+
+def run(
+    settings: Settings, started: Callable[[Server], None], loaded: Callable[[Server], None]
+) -> bool:
+    """Serve until SIGTERM or Ctrl-C; whether every request in flight was answered.
+
+    `started` is called once both ports are open, `loaded` once the models have been loaded.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_run(settings, started, loaded))
+
+
+async def _run(
+    settings: Settings, started: Callable[[Server], None], loaded: Callable[[Server], None]
+) -> bool:
+    server = Server(settings)
+    await server.start()
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        with contextlib.suppress(NotImplementedError):  # Windows: KeyboardInterrupt ends it
+            loop.add_signal_handler(number, server.stop)
+    started(server)
+    announcing = asyncio.create_task(_announce(server, loaded))
+    try:
+        return await server.wait()
+    finally:
+        announcing.cancel()
+
+
+async def _announce(server: Server, loaded: Callable[[Server], None]) -> None:
+    await server.loaded()
+    loaded(server)
+
+
+class _Uvicorn(uvicorn.Server):
+    """Uvicorn without signal handlers of its own: the drain comes first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Uvloop where it is installed: it is not on Windows."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Bound here, so that a taken port is one clear line."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio switches Nagle off only where the protocol is named: it costs 40 ms a request.
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    if hasattr(socket, "SO_REUSEADDR"):
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+    except OSError as error:
+        found.close()
+        raise _taken(host, port, "--http-port", error.strerror) from None
+    found.listen(2048)
+    found.setblocking(False)
+    return found
+
+
+def _taken(host: str, port: int, option: str, reason: str | None = None) -> UsageError:
+    return UsageError(
+        f"{host}:{port} cannot be listened on{f': {reason}' if reason else ''}",
+        hint=f"stop what uses it, or choose another {option}",
+    )
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
