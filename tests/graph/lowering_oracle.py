@@ -216,8 +216,30 @@ def _view(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
     return x
 
 
+def _attention(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
+    p = call.params
+    batch, heads, queries, keys, size, value_size = p["sizes"]
+
+    def strided(array: Array, name: str, *shape: int) -> Array:
+        steps = [s * array.itemsize for s in p[f"{name}_strides"]]
+        return np.lib.stride_tricks.as_strided(array, shape, steps)
+
+    q = strided(inputs[0], "q", batch, heads, queries, size).astype(np.float64)
+    k = strided(inputs[1], "k", batch, heads, keys, size)
+    v = strided(inputs[2], "v", batch, heads, keys, value_size)
+    scores = np.einsum("bhqd,bhkd->bhqk", q, k) * p["scale"]
+    if inputs[3] is not None:
+        scores += strided(inputs[3], "mask", batch, heads, queries, keys)
+    powers = np.exp(scores - scores.max(3, keepdims=True))
+    y = np.full(call.output.static_shape, np.nan)
+    result = np.einsum("bhqk,bhkd->bhqd", powers / powers.sum(3, keepdims=True), v)
+    strided(y, "y", batch, heads, queries, value_size)[...] = result
+    return y
+
+
 _CALLS = {
     "elementwise": _elementwise, "conv": _conv, "matmul": _matmul, "pool": _pool,
     "reduce": _reduce, "arg_reduce": _arg_reduce, "softmax": _softmax, "copy": _copy,
     "fill": _fill, "gather": _gather, "view": _view, "reorder": _view,
+    "attention": _attention,
 }  # fmt: skip

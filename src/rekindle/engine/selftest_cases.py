@@ -189,6 +189,18 @@ def _arg_reduce(_: int) -> list[Case]:
     ]
 
 
+def _attention(block: int) -> list[Case]:
+    q, k, v = _draw(2, 7, 3, 24), _draw(2, 3, 67, 24, seed=1), _draw(2, 67, 3, 16, seed=2)
+    turned, plain = (0, 2, 1, 3), (0, 1, 2, 3)
+    axes: dict[str, Any] = {"q_axes": turned, "k_axes": plain, "v_axes": turned, "y_axes": turned}
+    mask = np.where(_draw(2, 1, 7, 67, seed=3) > 0, 0, -np.inf).astype(np.float32)
+    own = "rekindle::Attention"
+    return [
+        _case("plain", own, [q, k, v], scale=0.2, **axes),
+        _case("masked", own, [q, k, v, mask], scale=0.2, **axes),
+    ]
+
+
 def _softmax(_: int) -> list[Case]:
     far = _draw(4, 33) * np.float32(60)
     far[0, 3] = -np.inf
@@ -277,6 +289,7 @@ _CASES: dict[str, Callable[[int], list[Case]]] = {
     "reduce": _reduce,
     "arg_reduce": _arg_reduce,
     "softmax": _softmax,
+    "attention": _attention,
     "copy": _copy,
     "fill": _fill,
     "gather": _gather,

@@ -21,6 +21,10 @@ values decides; x, w, … are values):
                       values: axes are exactly all spatial ones
 `arg_reduce`          params: kind "max" | "min", axis, last (the last of equals); out int64
 `softmax`             params: axis, log (bool)
+`attention`           softmax(scale q k' + mask) v of inputs q, k, v, mask or None. params: scale,
+                      sizes (batch, heads, queries, keys, floats in a key, in a value), and for each
+                      of q, k, v, y and mask `<name>_strides`, in elements: steps along batch,
+                      heads, rows and the last axis
 `copy`                out[out_offset + sum i*out_strides] = x[in_offset + sum i*in_strides] for i in
                       `shape`, in elements: transpose, slice, expand, concat, tile, pad are copies
 `fill`                no inputs. params: value
@@ -44,7 +48,7 @@ from rekindle.graph.ir import Array, Graph, Node, Value, dtype_of
 
 CALLS = (
     "elementwise", "conv", "matmul", "pool", "reduce", "arg_reduce", "softmax", "copy", "fill",
-    "gather", "view", "reorder",
+    "gather", "view", "reorder", "attention",
 )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ DEVICE = (
     "pad_conv",
     "conv_batch_norm",
     "global_average_pool",  # a spatial mean that takes blocked images
+    "attention_fusion",  # while its products are plain
     "transpose_matmul",  # before its MatMul gets an epilogue
     "elementwise_fusion",  # a whole activation or residual becomes one node
     "epilogue_fusion",  # which then joins the convolution or product that feeds it

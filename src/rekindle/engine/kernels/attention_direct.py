@@ -1,0 +1,44 @@
+"""`attention` on any device, one query a work-item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rekindle.engine.kernels import Context, Kernel, Launch, register
+from rekindle.engine.kernels._attention import attention, takes
+from rekindle.graph.lowering import LogicalCall
+
+
+def _score(call: LogicalCall, _: Context) -> float:
+    return float(takes(call))
+
+
+def _launches(call: LogicalCall, _: Context) -> Sequence[Launch]:
+    what = attention(call)
+    batch, heads, queries, keys, *_rest = what.sizes
+    return [
+        Launch(
+            kernel="attention_direct",
+            entry="attend",
+            defines=what.defines,
+            args=(
+                what.q,
+                what.k,
+                what.v,
+                *what.mask_args,
+                np.int32(keys),
+                what.scale,
+                *what.strides("q", "k", "v", "y"),
+                call.output,
+            ),
+            global_size=(queries, heads, batch),
+            local_size=None,
+            flops=what.flops,
+            bytes_moved=what.nbytes,
+        )
+    ]
+
+
+register("attention_direct", Kernel(call="attention", score=_score, launches=_launches))
