@@ -12,6 +12,11 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(pack)(
   const int count = min(16, N - p * 16);
   k += b * KB + h * KH + p * 16 * KN;
   panels += ((b * (int)get_global_size(1) + h) * (int)get_global_size(0) + p) * D * 16;
-  for (int d = 0; d < D; d++)
-    for (int j = 0; j < 16; j++) panels[d * 16 + j] = j < count ? k[j * KN + d] : 0.0f;
+  if (count == 16)
+    for (int d = 0; d < D; d++)
+      #pragma unroll
+      for (int j = 0; j < 16; j++) panels[d * 16 + j] = k[j * KN + d];
+  else
+    for (int d = 0; d < D; d++)
+      for (int j = 0; j < 16; j++) panels[d * 16 + j] = j < count ? k[j * KN + d] : 0.0f;
 }
