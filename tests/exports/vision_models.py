@@ -48,7 +48,7 @@ def regnet() -> object:
 
 def efficientnet() -> object:
     config = tf.EfficientNetConfig(
-        image_size=64, width_coefficient=0.25, depth_coefficient=0.3, hidden_dim=64, num_labels=10
+        image_size=64, width_coefficient=0.25, depth_coefficient=0.3, hidden_dim=320, num_labels=10
     )
     return first(tf.EfficientNetForImageClassification(config))
 
@@ -154,8 +154,8 @@ CASES = (
     Case("convnext", convnext, ANY, AREAS, BOTH),
     Case("regnet", regnet, ANY, AREAS, BOTH),
     Case("efficientnet", efficientnet, BATCH, BATCHES, BOTH),
-    Case("vit", vit, BATCH, BATCHES, ((TORCHSCRIPT, 14), (TORCHSCRIPT, 17), (DYNAMO, 18), (DYNAMO, 23)),
-         slow=False),
+    Case("vit", vit, BATCH, BATCHES,
+         ((TORCHSCRIPT, 14), (TORCHSCRIPT, 17), (DYNAMO, 18), (DYNAMO, 23)), slow=False),
     Case("deit", deit, BATCH, BATCHES, BOTH),
     Case("dinov2", dinov2, BATCH, BATCHES, BOTH),
     Case("swin", swin, BATCH, BATCHES, BOTH),
@@ -163,6 +163,7 @@ CASES = (
     Case("yolos", yolos, BATCH, BATCHES, BOTH, TWO),
     Case("segformer", segformer, ANY, AREAS, BOTH),
     Case("upernet", upernet, BATCH, BATCHES, BOTH),
-    Case("mask2former", mask2former, BATCH, BATCHES, ((TORCHSCRIPT, 17), (DYNAMO, 20)), ("classes", "masks")),
+    Case("mask2former", mask2former, BATCH, BATCHES,
+         ((TORCHSCRIPT, 17), (DYNAMO, 20)), ("classes", "masks")),
     Case("depth_anything", depth_anything, BATCH, BATCHES, BOTH),
 )  # fmt: skip

@@ -114,6 +114,8 @@ CASES: list[tuple[str, int, list[Any], dict[str, Any]]] = [
     ("MaxPool", 12, [X], {"kernel_shape": [3, 2], "auto_pad": "SAME_LOWER", "strides": [2, 2]}),
     ("AveragePool", 7, [X], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
     ("AveragePool", 10, [X], {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
+    # EfficientNet's global average, as `transformers` writes it.
+    ("AveragePool", 10, [X], {"kernel_shape": [40, 40], "strides": [40, 40], "ceil_mode": 1}),
     (
         "AveragePool",
         11,

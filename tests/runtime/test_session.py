@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_models
 from onnx import helper
 
 from rekindle import open_session
@@ -191,6 +192,25 @@ def test_an_output_that_is_an_input_or_a_constant_is_a_copy(tmp_path: Path) -> N
         second = opened.run({"x": x})
         np.testing.assert_array_equal(second["y"], x.reshape(3, 2))
         np.testing.assert_array_equal(second["z"], [1, 2])
+
+
+@pytest.mark.opencl
+def test_what_one_shape_folds_is_not_what_another_shape_reads(tmp_path: Path) -> None:
+    table = np.arange(80, dtype=np.float32).reshape(20, 4)
+    proto = small_models.model(
+        """(float[T,4] x) => (float[R,4] y) {
+             s = Shape(x)  size = Gather(s, zero)  ends = Unsqueeze(size, at)
+             starts = Sub(ends, two)  last = Slice(table, starts, ends, at)
+             two_rows = Slice(x, starts, ends, at)  sum = Add(two_rows, last)
+             y = Concat<axis=0>(sum, x) }""",
+        zero=np.array(0), at=np.array([0]), two=np.array([2]), table=table,
+    )  # fmt: skip
+    path = write(proto, tmp_path)
+    with open_session(path, provider="opencl", strict=True) as opened:
+        for rows in (9, 4, 9):
+            x = np.full((rows, 4), 0.5, np.float32)
+            expected = np.concatenate([x[-2:] + table[rows - 2 : rows], x])
+            np.testing.assert_array_equal(opened.run({"x": x})["y"], expected)
 
 
 @pytest.mark.opencl

@@ -14,6 +14,7 @@ from functools import partial
 from rekindle._errors import UnsupportedOperatorError
 from rekindle._types import Target
 from rekindle.engine import index_range, kernels
+from rekindle.engine.constants import ConstantNames
 from rekindle.engine.kernels import Context, Kernel, Launch, Packed, Workspace
 from rekindle.engine.memory import Lifetime, MemoryPlan, pack
 from rekindle.engine.widened import widened
@@ -99,13 +100,15 @@ class Plan:
         return (launch for s in self.steps if isinstance(s, DeviceStep) for launch in s.launches)
 
 
-def plan(graph: Graph, target: Target) -> Plan:
+def plan(graph: Graph, target: Target, model: Mapping[str, Array] | None = None) -> Plan:
     """Plan `graph` (bound to concrete shapes, passes done) on `target`.
 
-    UsageError where `target.disabled_kernels` names what is no kernel.
+    `model` holds the constants that all plans with the same weights have, under these names and
+    as these arrays; None: there is only this plan. UsageError where `target.disabled_kernels`
+    names what is no kernel.
     """
     kernels.check_disabled(target)
-    planner = _Planner(graph, target)
+    planner = _Planner(graph, target, model)
     for node in graph.nodes:
         planner.add(node)
     return planner.finish()
@@ -115,6 +118,7 @@ def plan(graph: Graph, target: Target) -> Plan:
 class _Planner:
     graph: Graph
     target: Target
+    model: Mapping[str, Array] | None
     steps: list[Step] = field(default_factory=list)
     roots: dict[str, str] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
@@ -123,6 +127,7 @@ class _Planner:
         self.graph = self.graph.copy()  # constants may be added
         self.values = dict(self.graph.values)
         self.context = Context(self.target, self.graph.constant)
+        self.names = ConstantNames(self.graph, self.model) if self.model is not None else None
 
     def add(self, node: Node) -> None:
         try:
@@ -142,7 +147,8 @@ class _Planner:
         self.graph.initializers |= lowering.literals
         # Choose a kernel for every call before anything is recorded: a call without one sends
         # the whole node to the host.
-        chosen = [pair for call in lowering.calls for pair in self._choose(call)]
+        calls = [self.names.settle(c) if self.names else c for c in lowering.calls]
+        chosen = [pair for call in calls for pair in self._choose(call)]
         launches: list[Launch] = []
         algorithms: list[str] = []
         for call, choice in chosen:

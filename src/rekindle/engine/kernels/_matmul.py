@@ -72,7 +72,9 @@ class Product:
             return np.stack(columns, axis=1).astype(np.int32)
 
         nbytes = self.batches * self.row_ints * _INT
-        return Packed(f"offsets:{self.call.output.name}", nbytes, pack)
+        # Named by what it depends on: products of equal shapes share it, other shapes never do.
+        dims = (self.batch, self.a.static_shape, self.b.static_shape, self.operand_dims)
+        return Packed(f"offsets:{self.m}x{self.n}x{self.k}:{dims}", nbytes, pack)
 
     def _steps(self, dims: Dims, matrix: int) -> Array:
         """Where each batch's matrix begins in a value of batch dimensions `dims`."""

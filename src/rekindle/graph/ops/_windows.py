@@ -61,12 +61,12 @@ class Window:
         if isinstance(size, str):
             return _symbolic(size, begin + end - reach, stride, self.ceil)
         span = size + begin + end - reach
-        if span < 0:
+        count = (-(-span // stride) if self.ceil else span // stride) + 1
+        if count < 1:  # a window that only rounding up allows may reach past the end
             raise ModelError(
                 f"node {node}: its window reaches over {reach} positions, the padded input has "
                 f"only {size + begin + end} along spatial axis {axis}"
             )
-        count = (-(-span // stride) if self.ceil else span // stride) + 1
         if self.ceil and (count - 1) * stride >= size + begin:
             return count - 1
         return count

@@ -29,7 +29,7 @@ ShapeKey = tuple[tuple[int, ...], ...]
 def plan_for(graph: Graph, target: Target, shapes: Mapping[str, tuple[int, ...]]) -> Plan:
     """Plan a loaded graph on `target` for concrete input shapes."""
     bound = bind(graph, shapes)
-    return plan(passes.run(bound, passes.DEVICE, target), target)
+    return plan(passes.run(bound, passes.DEVICE, target), target, graph.initializers)
 
 
 def plan_at_ones(graph: Graph, target: Target) -> Plan | None:
