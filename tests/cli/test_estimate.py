@@ -14,7 +14,7 @@ from typer.testing import Result
 
 from rekindle.graph import onnx_io
 from rekindle.runtime.estimate import estimate_memory
-from tests.engine.graphs import POLARIS, classifier, write
+from tests.engine.graphs import POLARIS, chain, classifier, write
 
 Run = Callable[..., Result]
 Document = Callable[..., dict[str, Any]]
@@ -36,8 +36,14 @@ def test_figures(rekindle: Run, document: Document, bare: Path) -> None:
     assert 9 * 4 <= found["weight_bytes"] <= 4096
     assert (found["nodes"], found["host_nodes"]) == (3, 0)
     assert found["fits"] == [
-        {"memory_bytes": 4 << 30, "fits": True, "reason": ""},
-        {"memory_bytes": 8 << 30, "fits": True, "reason": ""},
+        {
+            "memory_bytes": size << 30,
+            "fits": True,
+            "reason": "",
+            "device_bytes": found["device_bytes"],
+            "streaming": None,
+        }
+        for size in (4, 8)
     ]
 
 
@@ -48,7 +54,7 @@ def test_the_page(rekindle: Run, bare: Path) -> None:
         "RX 560, estimate for image 1x3x8x8",
         "lower bound of the activations",
         "sum of all activations",
-        "a card with 4.0 GiB: fits",
+        "4.0 GiB of device memory: fits",
         "An estimate from the plan",
     ):
         assert word in result.stdout
@@ -56,17 +62,45 @@ def test_the_page(rekindle: Run, bare: Path) -> None:
 
 def test_what_does_not_fit_says_why(tmp_path: Path) -> None:
     graph = onnx_io.load(write(classifier(), tmp_path))
-    per_image = estimate_memory(graph, POLARIS, {"x": (64, 3, 17, 19)}).arena_bytes / 64
-    batch = int(1.5 * (1 << 30) / per_image)
+    one = estimate_memory(graph, POLARIS, {"x": (64, 3, 17, 19)})
+    batch = int(1.1 * (1 << 30) / (one.largest_bytes / 64))
     found = estimate_memory(graph, POLARIS, {"x": (batch, 3, 17, 19)})
     small, large = found.fits
     assert not small.fits
     assert "one buffer of" in small.reason
-    assert "1,073,741,824 are promised" in small.reason
+    assert "limit for one is 1,073,741,824" in small.reason
     assert large.fits
     other = estimate_memory(graph, replace(POLARIS, global_bytes=1 << 20), {"x": (99, 3, 17, 19)})
     assert [fit.memory_bytes for fit in other.fits] == [1 << 20, 4 << 30, 8 << 30]
-    assert other.fits[0].reason == f"{other.device_bytes:,} bytes are needed"
+    assert f"one buffer of {other.largest_bytes:,}" in other.fits[0].reason
+
+
+def test_a_card_that_allows_only_small_buffers_gets_several(tmp_path: Path) -> None:
+    """Together 1.2 GiB, no value more than 1 GiB: on 4 GiB OpenCL promises no larger buffer."""
+    graph = onnx_io.load(write(classifier(), tmp_path))
+    per_image = estimate_memory(graph, POLARIS, {"x": (64, 3, 17, 19)}).arena_bytes / 64
+    found = estimate_memory(graph, POLARIS, {"x": (int(1.2 * (1 << 30) / per_image), 3, 17, 19)})
+    assert found.arena_bytes > 1 << 30
+    assert found.largest_bytes < 1 << 30
+    assert [fit.fits for fit in found.fits] == [True, True]
+
+
+def test_a_limit_says_what_is_streamed(rekindle: Run, document: Document, tmp_path: Path) -> None:
+    path = write(chain(layers=9), tmp_path)
+    layer = 4 * 64 * 65
+    found = document(rekindle("estimate", path, "--memory", "--memory-limit", 5 * layer, "--json"))
+    fit = found["fits"][0]
+    assert fit["memory_bytes"] == 5 * layer
+    assert fit["device_bytes"] <= 5 * layer
+    streaming = fit["streaming"]
+    assert streaming["resident_bytes"] + streaming["streamed_bytes"] == found["weight_bytes"]
+    assert streaming["streamed_bytes"] >= 4 * layer
+    assert streaming["upload_s_estimate"] is None
+    page = rekindle("estimate", path, "--memory", "--memory-limit", "50KB", "--device", "rx560")
+    assert "48.8 KiB of device memory: fits, 0.1 MB of weights streamed in each run" in page.stdout
+    page = rekindle("estimate", path, "--memory", "--memory-limit", "20 KB")
+    assert "19.5 KiB of device memory: does not fit: the model needs" in page.stdout
+    assert "at least" in page.stdout
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,15 @@ from rekindle.cli._page import amount, memory
 from rekindle.device import select_device
 from rekindle.device.architectures import target_from
 from rekindle.engine.plan import HostStep, Plan
+from rekindle.engine.streaming import residency
 from rekindle.graph import onnx_io, ops, passes
 from rekindle.graph.cost import node_costs, parameter_count
 from rekindle.graph.infer import bind
 from rekindle.graph.ir import Graph
 from rekindle.graph.render import page
+from rekindle.runtime._options import parse_bytes
 from rekindle.runtime.framework import detect
+from rekindle.runtime.placement import Streaming
 from rekindle.runtime.providers.opencl import plan_for
 
 
@@ -65,8 +68,14 @@ def _concrete(specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> dict[str
     }
 
 
-def examine(question: Question) -> tuple[dict[str, Any], Plan | None]:
-    """The whole document and the plan. What cannot be found out is None, the reason beside it."""
+def examine(
+    question: Question, memory_limit: str | None = None
+) -> tuple[dict[str, Any], Plan | None]:
+    """The whole document and the plan. What cannot be found out is None, the reason beside it.
+
+    MemoryLimitError where the model cannot run within a `memory_limit`.
+    """
+    limit = None if memory_limit is None else parse_bytes(memory_limit)
     graph = question.graph
     counts = Counter(node.qualified for node in graph.nodes)
     unsupported = sorted(
@@ -94,7 +103,7 @@ def examine(question: Question) -> tuple[dict[str, Any], Plan | None]:
         "flops": total,
         "moved_bytes": moved_bytes,
         "problem": problem,
-        "plan": _plan_facts(plan) if plan else None,
+        "plan": _plan_facts(plan, limit) if plan else None,
         "plan_problem": plan_problem,
     }
     return document, plan
@@ -172,12 +181,16 @@ def _advice(question: Question) -> str:
     return " (give sizes: " + " ".join(f"--shape {dim}=SIZE" for dim in named) + ")"
 
 
-def _plan_facts(plan: Plan) -> dict[str, Any]:
+def _plan_facts(plan: Plan, limit: int | None) -> dict[str, Any]:
+    streaming = None
+    if limit is not None:
+        streaming = Streaming.of(residency(plan, limit), limit)
     return {
         "target": plan.target.name,
         "device_bytes": plan.device_bytes,
         "weight_bytes": plan.constant_bytes,
         "activation_bytes": plan.memory.arena_bytes,
+        "streaming": streaming.to_dict() if streaming else None,
         "steps": _steps(plan),
     }
 

@@ -39,6 +39,15 @@ DeviceOption = Annotated[
     typer.Option("--device", "-d", help="OpenCL device: its index, or part of its name."),
 ]
 
+MemoryLimitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--memory-limit",
+        metavar="BYTES",
+        help="Device memory to stay within, such as 2GB; weights that do not fit are streamed.",
+    ),
+]
+
 
 def check_provider(name: str, device: str | None = None) -> str:
     """The provider to open: `auto` with a device means `opencl`, which alone has devices.

@@ -8,8 +8,8 @@ import typer
 
 from rekindle._errors import UsageError
 from rekindle.cli._commands import Outcome, commands
-from rekindle.cli._options import ModelArgument, check_provider
-from rekindle.cli._page import Page, plain, table, working
+from rekindle.cli._options import MemoryLimitOption, ModelArgument, check_provider
+from rekindle.cli._page import Page, memory, plain, table, working
 
 if TYPE_CHECKING:
     from rekindle.runtime.benchmark import BenchmarkReport
@@ -27,6 +27,7 @@ def bench(
         list[str] | None,
         typer.Option("--shape", metavar="NAME=SIZE", help="Size of another dynamic dimension."),
     ] = None,
+    memory_limit: MemoryLimitOption = None,
     warmup: Annotated[int, typer.Option("--warmup", min=0, help="Runs that do not count.")] = 5,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Runs that count.")] = 50,
 ) -> Outcome:
@@ -37,7 +38,14 @@ def bench(
 
     sizes = _sizes(model, providers[0], parse_sizes(shape or []), batch)
     with working(f"measuring {model}"):
-        report = benchmark(model, providers, sizes=sizes, warmup=warmup, repeats=repeats)
+        report = benchmark(
+            model,
+            providers,
+            sizes=sizes,
+            memory_limit=memory_limit,
+            warmup=warmup,
+            repeats=repeats,
+        )
 
     def draw(page: Page) -> None:
         _draw(page, report)
@@ -72,7 +80,7 @@ def _sizes(model: str, provider: str, sizes: dict[str, int], batch: int | None) 
 
 def _draw(page: Page, report: BenchmarkReport) -> None:
     numbers = ("p50 ms", "p95 ms", "p99 ms", "per second", "difference", "same answer")
-    made = table("engine", "device", *numbers, numbers=numbers)
+    made = table("engine", "device", *numbers, "memory", numbers=(*numbers, "memory"))
     fastest = min(report.results, key=lambda result: result.p50_ms)
     for place, result in enumerate(report.results):
         agreement: tuple[Any, ...] = ("reference", "")
@@ -86,13 +94,18 @@ def _draw(page: Page, report: BenchmarkReport) -> None:
             f"{result.p99_ms:.3f}",
             f"{result.throughput_s:,.1f}",
             *agreement,
+            "" if result.device_bytes is None else memory(result.device_bytes),
             style="bold" if result is fastest else None,
         )
     page.draw(made)
     shapes = ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in report.shapes.items())
     page.blank()
     page.line(f"{report.repeats} runs each after {report.warmup} to warm up, in turn; {shapes}")
-    if len(report.results) > 1:
+    for result in report.results:
+        if result.streamed_bytes:
+            sent = memory(result.streamed_bytes)
+            page.line(f"{result.provider} streams {sent} of weights in each run", style="yellow")
+    if len(report.results) > 1 and report.memory_limit is None:
         page.line(f"{fastest.provider} is the fastest; `auto` remembers that for this model.")
     page.next_steps([(f"rekindle inspect {report.model}", "what it consists of, what runs where")])
 

@@ -15,14 +15,16 @@ from rekindle.cli._options import (
     DEFAULT_MODEL,
     CardOption,
     DeviceOption,
+    MemoryLimitOption,
     ModelOption,
     ProviderOption,
     check_provider,
 )
 from rekindle.cli._page import Page, milliseconds, percent, plain, progress, table, working
+from rekindle.cli._placement import draw_streaming, placement_facts
 
 if TYPE_CHECKING:
-    from rekindle.tasks.classify import Classification, Classifier
+    from rekindle.tasks.classify import Classification
 
 _SHOWN = 3
 """Labels shown of each photo where there are several."""
@@ -37,6 +39,7 @@ def classify(
     card: CardOption = None,
     provider: ProviderOption = "auto",
     device: DeviceOption = None,
+    memory_limit: MemoryLimitOption = None,
     batch: Annotated[
         int, typer.Option("--batch", "-b", min=1, help="Photos that run at once.")
     ] = 1,
@@ -48,14 +51,16 @@ def classify(
 
     paths = find_photos(photos)
     with working(f"opening {model}"):
-        classifier = open_classifier(model, card=card, provider=provider, device=device)
+        classifier = open_classifier(
+            model, card=card, provider=provider, device=device, memory_limit=memory_limit
+        )
     with classifier:
         stream = classifier.stream(paths, batch=batch, top=top)
         results = list(progress(stream, len(paths), "classifying"))
         failed = [result.error for result in results if result.error]
         document = {
             "model": {"name": classifier.card.name, "version": classifier.card.version},
-            **run_facts(classifier),
+            **placement_facts(classifier.session),
             "failed": len(failed),
             "results": [_facts(result) for result in results],
         }
@@ -66,16 +71,6 @@ def classify(
         _draw_footer(page, results, document)
 
     return Outcome(document, draw, failed[0].exit_code if failed else 0)
-
-
-def run_facts(classifier: Classifier) -> dict[str, Any]:
-    """Where a classifier's session runs, and why there."""
-    placement = classifier.session.placement
-    return {
-        "provider": placement.provider,
-        "device": placement.device,
-        "reason": placement.reason,
-    }
 
 
 def _facts(result: Classification) -> dict[str, Any]:
@@ -135,6 +130,7 @@ def _draw_footer(page: Page, results: list[Classification], document: dict[str, 
     page.line(
         f"{counted} by {document['model']['name']}, {document['provider']} on {document['device']}"
     )
+    draw_streaming(page, document)
     if document["reason"] != "asked for":
         page.line(f"chosen because: {document['reason']}", style="dim")
     if done:

@@ -8,7 +8,7 @@ import typer
 
 from rekindle._errors import NotBuiltError
 from rekindle.cli._commands import Outcome, commands
-from rekindle.cli._options import ModelArgument
+from rekindle.cli._options import MemoryLimitOption, ModelArgument
 from rekindle.cli._page import Page, memory, plain, table, working
 
 if TYPE_CHECKING:
@@ -21,12 +21,16 @@ def estimate(
         bool, typer.Option("--memory", help="The memory plan: weights and activations.")
     ] = False,
     target: Annotated[
-        str, typer.Option("--target", metavar="CARD", help="The card, which need not be here.")
+        str,
+        typer.Option(
+            "--target", "--device", metavar="CARD", help="The card, which need not be here."
+        ),
     ] = "rx580",
     shape: Annotated[
         list[str] | None,
         typer.Option("--shape", metavar="NAME=SIZE", help="Size of a dynamic dimension, else 1."),
     ] = None,
+    memory_limit: MemoryLimitOption = None,
 ) -> Outcome:
     """Estimate what a model needs on a card, without any device."""
     if not memory_plan:
@@ -34,11 +38,13 @@ def estimate(
             "estimate can only tell the memory in this version", hint="add --memory"
         )
     from rekindle.cli._anatomy import Question
+    from rekindle.runtime._options import parse_bytes
     from rekindle.runtime.estimate import estimate_memory
 
+    limit = None if memory_limit is None else parse_bytes(memory_limit)
     with working(f"planning {model}"):
         question = Question.ask(model, shape or [], None, target)
-        found = estimate_memory(question.graph, question.target(), question.shapes)
+        found = estimate_memory(question.graph, question.target(), question.shapes, limit)
     document = {
         "path": question.path,
         "kind": "estimate",
@@ -74,10 +80,10 @@ def _draw(page: Page, document: dict[str, Any], found: MemoryEstimate) -> None:
     page.draw(made)
     page.blank()
     for fit in found.fits:
-        answer = "fits" if fit.fits else f"does not fit: {fit.reason}"
-        page.line(
-            f"a card with {memory(fit.memory_bytes)}: {answer}", style="" if fit.fits else "red"
-        )
+        answer, style = ("fits", "") if fit.fits else (f"does not fit: {fit.reason}", "red")
+        if fit.streaming:
+            answer, style = f"fits, {fit.streaming.summary}", "yellow"
+        page.line(f"{memory(fit.memory_bytes)} of device memory: {answer}", style=style)
     if found.host_nodes:
         page.line(f"{found.host_nodes} of {found.nodes} nodes would run on the host.")
     page.line(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rekindle.cli._commands import Outcome, commands
-from rekindle.cli._options import DeviceOption, ModelArgument
+from rekindle.cli._options import DeviceOption, MemoryLimitOption, ModelArgument
 from rekindle.cli._page import Page, amount, memory, percent, plain, table, working
 
 _SHOWN_HOST_NODES = 8
@@ -28,13 +28,14 @@ def inspect(
         str | None,
         typer.Option("--target", metavar="CARD", help="Plan for a card that is not here: rx580."),
     ] = None,
+    memory_limit: MemoryLimitOption = None,
 ) -> Outcome:
     """Summarise a model: inputs, operators, FLOPs, bytes, and what would run where on OpenCL."""
     from rekindle.cli._anatomy import Question, examine, html_page, save_page
 
     with working(f"reading {model}"):
         question = Question.ask(model, shape or [], device, target)
-        document, plan = examine(question)
+        document, plan = examine(question, memory_limit)
     if html:
         save_page(html, html_page(question, document, plan))
     document["html"] = html
@@ -103,6 +104,13 @@ def _draw_plan(page: Page, document: dict[str, Any]) -> None:
         f"{memory(plan['device_bytes'])} of device memory: weights {memory(plan['weight_bytes'])}, "
         f"activations {memory(plan['activation_bytes'])}"
     )
+    if streaming := plan["streaming"]:
+        page.line(
+            f"within {memory(streaming['limit_bytes'])}: {streaming['summary']}, "
+            f"{memory(streaming['resident_bytes'])} stay, the others share "
+            f"{memory(streaming['staging_bytes'])}",
+            style="yellow",
+        )
     for step in host[:_SHOWN_HOST_NODES]:
         page.line(f"on the host: {step['operator']} {step['node']} ({step['reason']})", indent=2)
     if len(host) > _SHOWN_HOST_NODES:

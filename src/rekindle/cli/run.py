@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rekindle.cli._commands import Outcome, commands
-from rekindle.cli._options import DeviceOption, ModelArgument, ProviderOption, check_provider
+from rekindle.cli._options import (
+    DeviceOption,
+    MemoryLimitOption,
+    ModelArgument,
+    ProviderOption,
+    check_provider,
+)
 from rekindle.cli._page import Page, milliseconds, plain, table, working
+from rekindle.cli._placement import draw_streaming, placement_facts
 
 if TYPE_CHECKING:
     from rekindle.cli._arrays import Array
@@ -38,6 +45,7 @@ def run(
     ] = None,
     provider: ProviderOption = "auto",
     device: DeviceOption = None,
+    memory_limit: MemoryLimitOption = None,
 ) -> Outcome:
     """Run a model once on arrays (random ones by default) and say what came out."""
     provider = check_provider(provider, device)
@@ -47,7 +55,7 @@ def run(
     sizes = parse_sizes(shape or [])
     with (
         working(f"running {model}"),
-        open_session(model, provider=provider, device=device) as session,
+        open_session(model, provider=provider, device=device, memory_limit=memory_limit) as session,
     ):
         feeds = read_feeds(session, given or ["random"], sizes)
         start = time.perf_counter()
@@ -65,6 +73,7 @@ def run(
             f"{document['provider']} on {document['device']}, {milliseconds(run_ms)} "
             "(the first run; later ones are faster)"
         )
+        draw_streaming(page, document)
         if output:
             page.line(f"saved: {output}")
         page.next_steps(
@@ -79,11 +88,8 @@ def _facts(
 ) -> dict[str, Any]:
     from rekindle.cli._arrays import describe
 
-    placement = session.placement
     return {
-        "provider": placement.provider,
-        "device": placement.device,
-        "reason": placement.reason,
+        **placement_facts(session),
         "inputs": [
             {"name": name, "dtype": array.dtype.name, "shape": array.shape}
             for name, array in feeds.items()

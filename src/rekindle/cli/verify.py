@@ -9,7 +9,7 @@ import typer
 
 from rekindle._errors import DeviceError, UsageError
 from rekindle.cli._commands import Outcome, commands
-from rekindle.cli._options import DeviceOption
+from rekindle.cli._options import DeviceOption, MemoryLimitOption
 from rekindle.cli._page import Page, plain, progress, table, working
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def verify(
             "16-bit results.",
         ),
     ] = None,
+    memory_limit: MemoryLimitOption = None,
     time_limit_s: Annotated[
         float,
         typer.Option("--time-limit", min=1, help="Seconds a kernel may take, with --kernels."),
@@ -66,18 +67,16 @@ def verify(
             hint="`rekindle verify MODEL` compares a model, --kernels tests this driver",
         )
     if kernels:
-        if given or shape or tolerance is not None:
-            raise UsageError(
-                "--input, --shape and --tolerance are for a model", hint="leave them out"
-            )
+        if given or shape or memory_limit or tolerance is not None:
+            what = "--input, --shape, --tolerance and --memory-limit"
+            raise UsageError(f"{what} are for a model", hint="leave them out")
         return _kernels(device, time_limit_s)
     assert model is not None
-    return _model(model, device, given or ["random"], shape or [], tolerance)
+    how = {"device": device, "tolerance": tolerance, "memory_limit": memory_limit}
+    return _model(model, given or ["random"], shape or [], **how)
 
 
-def _model(
-    model: str, device: str | None, given: list[str], shape: list[str], tolerance: float | None
-) -> Outcome:
+def _model(model: str, given: list[str], shape: list[str], **how: Any) -> Outcome:
     from rekindle.cli._arrays import parse_sizes, read_feeds
     from rekindle.runtime import open_session
     from rekindle.runtime.verification import verify as compare
@@ -88,8 +87,7 @@ def _model(
     found = compare(
         model,
         feeds,
-        device=device,
-        tolerance=tolerance,
+        **how,
         watch=lambda steps, total: progress(steps, total, "comparing nodes"),
     )
 

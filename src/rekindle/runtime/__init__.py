@@ -9,10 +9,11 @@ from pathlib import Path
 from rekindle._errors import ModelError
 from rekindle._types import TensorSpec
 from rekindle.runtime import _options, providers
+from rekindle.runtime._options import SessionArguments
 from rekindle.runtime.framework import Framework, detect
 from rekindle.runtime.session import Metadata, Session
 
-__all__ = ["Metadata", "Session", "open_session"]
+__all__ = ["Metadata", "Session", "SessionArguments", "open_session"]
 
 
 def open_session(

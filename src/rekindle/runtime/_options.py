@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from rekindle._errors import NotBuiltError, UsageError
 from rekindle._types import TensorSpec
@@ -13,6 +13,17 @@ Precision = Literal["model", "fp32", "fp16", "bf16w", "int8w", "int4w"]
 _BUILT: tuple[Precision, ...] = ("model", "fp32")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+class SessionArguments(TypedDict, total=False):
+    """The arguments that what stands on a session hands through; see `open_session`."""
+
+    provider: str
+    device: str | int | None
+    precision: str
+    strict: bool
+    memory_limit: int | str | None
+    threads: int | None
 
 
 @dataclass(frozen=True)

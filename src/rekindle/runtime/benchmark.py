@@ -39,6 +39,10 @@ class ProviderResult:
     """Max |a - b| / max |b| over all outputs, b being the first provider's."""
     argmax_agreement: float
     """Share of rows whose largest entry of the last axis is the same one."""
+    device_bytes: int | None = None
+    """Device memory held after the runs; None where the engine hides it."""
+    streamed_bytes: int = 0
+    """Weights sent to the device in every run, since they do not fit."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class BenchmarkReport:
     warmup: int
     repeats: int
     results: Sequence[ProviderResult]
+    memory_limit: int | str | None = None
+    """What the OpenCL device was limited to, as it was asked for."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -85,17 +91,22 @@ def benchmark(
     *,
     feeds: Mapping[str, Array] | None = None,
     sizes: Mapping[str, int] | None = None,
+    memory_limit: int | str | None = None,
     warmup: int = 3,
     repeats: int = 30,
 ) -> BenchmarkReport:
     """Measure `model` on each of `providers`; `feeds` None means seeded random inputs.
 
-    The medians are remembered for `provider="auto"`.
+    `memory_limit` holds for the OpenCL device; without the `opencl` provider it is refused. The
+    medians of runs without a limit are remembered for `provider="auto"`.
     """
     if not providers or repeats < 1 or warmup < 0:
         raise UsageError("a benchmark needs at least one provider and one repeat")
     with ExitStack() as stack:
-        sessions = [stack.enter_context(open_session(model, provider=p)) for p in providers]
+        sessions = [
+            stack.enter_context(open_session(model, provider=p, memory_limit=limit))
+            for p, limit in _limits(providers, memory_limit)
+        ]
         if feeds is None:
             feeds = random_feeds(sessions[0], sizes)
         outputs = [session.run(feeds) for session in sessions]
@@ -105,9 +116,18 @@ def benchmark(
             for session, output, spent in zip(sessions, outputs, times_s, strict=True)
         ]
         path = Path(sessions[0].metadata.path)
-    remember(path, {r.provider: r.p50_ms for r in results})
+    if memory_limit is None:
+        remember(path, {r.provider: r.p50_ms for r in results})
     shapes = {name: array.shape for name, array in feeds.items()}
-    return BenchmarkReport(str(model), shapes, warmup, repeats, results)
+    return BenchmarkReport(str(model), shapes, warmup, repeats, results, memory_limit)
+
+
+def _limits(
+    providers: Sequence[str], memory_limit: int | str | None
+) -> list[tuple[str, int | str | None]]:
+    """Each provider with its limit; the engines on the host have none where another has it."""
+    limited = "opencl" in providers
+    return [(p, memory_limit if p == "opencl" or not limited else None) for p in providers]
 
 
 def _interleave(
@@ -144,6 +164,8 @@ def _result(
         items / p50,
         max((difference(output[k], expected[k]) for k in expected), default=0.0),
         min((_argmax_agreement(output[k], expected[k]) for k in expected), default=1.0),
+        session.device_bytes,
+        placement.streaming.streamed_bytes if placement.streaming else 0,
     )
 
 

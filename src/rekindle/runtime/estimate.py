@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rekindle._errors import DeviceError, ModelError
+from rekindle._errors import DeviceError, MemoryLimitError, ModelError
 from rekindle._types import Target
 from rekindle.device import select_device
 from rekindle.engine.plan import HostStep, Plan
+from rekindle.engine.streaming import residency
 from rekindle.graph import onnx_io, passes
 from rekindle.graph.cost import parameter_count
 from rekindle.graph.ir import Graph
+from rekindle.runtime.placement import Streaming
 
 CARD_BYTES = (4 << 30, 8 << 30)
 """What the cards that this project is for were sold with."""
@@ -51,11 +53,15 @@ def estimate(path: Path) -> Estimate:
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether a plan fits on a card with that much memory, and if not, why."""
+    """Whether a plan fits into that much memory, with streamed weights if need be; if not, why."""
 
     memory_bytes: int
     fits: bool
     reason: str
+    device_bytes: int = 0
+    """What it takes there: weights or what of them stays, regions for the others, activations."""
+    streaming: Streaming | None = None
+    """What is streamed in every run; None: nothing has to be."""
 
 
 @dataclass(frozen=True)
@@ -82,19 +88,38 @@ class MemoryEstimate:
         return self.weight_bytes + self.arena_bytes
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"device_bytes": self.device_bytes}
+        fits = [
+            vars(fit) | {"streaming": fit.streaming.to_dict() if fit.streaming else None}
+            for fit in self.fits
+        ]
+        return asdict(self) | {"device_bytes": self.device_bytes, "fits": fits}
 
 
 def estimate_memory(
-    graph: Graph, target: Target, shapes: Mapping[str, tuple[int, ...]]
+    graph: Graph,
+    target: Target,
+    shapes: Mapping[str, tuple[int, ...]],
+    limit_bytes: int | None = None,
 ) -> MemoryEstimate:
     """Plan a loaded graph on `target` for concrete input shapes; no device is touched.
 
-    Raises as planning does: ModelError, UnsupportedOperatorError, InputError.
+    `fits` has an entry for each size of card, and for `limit_bytes`. Raises as planning does:
+    ModelError, UnsupportedOperatorError, InputError.
     """
     from rekindle.runtime.providers.opencl import plan_for
 
-    made = plan_for(passes.run(graph, passes.PORTABLE), target, shapes)
+    portable = passes.run(graph, passes.PORTABLE)
+    made = plan_for(portable, target, shapes)
+
+    def fit(memory_bytes: int) -> Fit:
+        largest = memory_bytes // _LARGEST_SHARE
+        if memory_bytes == limit_bytes:  # of the target, which is no smaller for it
+            largest = target.max_alloc_bytes
+        smaller = replace(target, global_bytes=memory_bytes, max_alloc_bytes=largest)
+        if all(arena <= largest for arena in made.memory.arenas):
+            return _fit(replace(made, target=smaller), memory_bytes)
+        return _fit(plan_for(portable, smaller, shapes), memory_bytes)
+
     sizes = made.memory.sizes
     largest = max(sizes, key=lambda name: sizes[name], default="")
     return MemoryEstimate(
@@ -108,17 +133,14 @@ def estimate_memory(
         largest,
         len(made.steps),
         sum(isinstance(step, HostStep) for step in made.steps),
-        tuple(_fit(made, size) for size in sorted({*CARD_BYTES, target.global_bytes})),
+        tuple(map(fit, sorted(filter(None, {*CARD_BYTES, target.global_bytes, limit_bytes})))),
     )
 
 
 def _fit(made: Plan, memory_bytes: int) -> Fit:
-    buffers = [made.memory.arena_bytes, *(c.nbytes for c in made.constants.values())]
-    allowed = memory_bytes // _LARGEST_SHARE
-    if made.device_bytes > memory_bytes:
-        reason = f"{made.device_bytes:,} bytes are needed"
-    elif max(buffers) > allowed:
-        reason = f"one buffer of {max(buffers):,} bytes is needed, {allowed:,} are promised"
-    else:
-        reason = ""
-    return Fit(memory_bytes, not reason, reason)
+    try:
+        kept = residency(made, memory_bytes)
+    except MemoryLimitError as error:
+        return Fit(memory_bytes, False, error.message)
+    taken = kept.weight_bytes + made.memory.arena_bytes
+    return Fit(memory_bytes, True, "", taken, Streaming.of(kept, memory_bytes))

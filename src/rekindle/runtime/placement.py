@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rekindle.engine.streaming import Residency
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,22 @@ class Streaming:
     bandwidth_bytes_s: float | None = None
     """Measured from host memory to the device when the model was opened; None: not measured."""
 
+    @classmethod
+    def of(
+        cls, kept: Residency, limit_bytes: int, bandwidth_bytes_s: float | None = None
+    ) -> Streaming | None:
+        """None where nothing is streamed."""
+        if not kept.stages:
+            return None
+        return cls(
+            limit_bytes,
+            kept.streamed_bytes,
+            kept.resident_bytes,
+            kept.staging_bytes,
+            len(kept.stages),
+            bandwidth_bytes_s,
+        )
+
     @property
     def upload_s(self) -> float | None:
         """Estimate of the seconds that sending takes; the kernels run meanwhile."""
@@ -53,7 +72,7 @@ class Streaming:
         return text
 
     def to_dict(self) -> dict[str, Any]:
-        return vars(self) | {"upload_s_estimate": self.upload_s}
+        return vars(self) | {"upload_s_estimate": self.upload_s, "summary": self.summary}
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,13 @@ from rekindle.engine.single_node import (
     run_alone,
     tolerance_of,
 )
+from rekindle.engine.streaming import Residency, residency
 from rekindle.engine.weights import Weights
 from rekindle.graph import onnx_io, ops, passes, reference
 from rekindle.graph.infer import bind
 from rekindle.graph.ir import Array, Graph
 from rekindle.graph.reference import difference
+from rekindle.runtime._options import parse_bytes
 from rekindle.runtime.framework import detect
 
 Watch = Callable[[Iterable[Step], int], Iterable[Step]]
@@ -127,14 +129,17 @@ def verify(
     *,
     device: str | int | None = None,
     tolerance: float | None = None,
+    memory_limit: int | str | None = None,
     watch: Watch = lambda steps, _: steps,
 ) -> Verification:
     """Run `model` on the OpenCL device and by the reference, and compare node by node.
 
     feeds: an array for each input. tolerance: None takes 1e-4 of the largest element, 1e-3 after
-    Winograd's transforms, and more for 16-bit results. Raises as `open_session` does for models
-    and devices that cannot be used, InputError for wrong feeds, and UsageError for a tolerance
-    that is not positive.
+    Winograd's transforms, and more for 16-bit results. memory_limit: what the whole model may take
+    of the device, as in `open_session`: weights that do not fit are streamed.
+
+    Raises as `open_session` does for models and devices that cannot be used, InputError for wrong
+    feeds, and UsageError for a tolerance that is not positive.
     """
     if tolerance is not None and not 0 < tolerance < float("inf"):
         raise UsageError(f"tolerance={tolerance} is not a positive number", hint="such as 1e-4")
@@ -145,7 +150,11 @@ def verify(
     bound = bind(passes.run(graph, passes.PORTABLE), shapes)
     expected = reference.run(graph, feeds)
     made = plan(passes.run(bound, passes.DEVICE, target), target)
-    comparison = _Comparison(made, chosen, Weights(chosen.opencl()), tolerance)
+    limit = target.global_bytes
+    if memory_limit is not None:
+        limit = min(parse_bytes(memory_limit), limit)
+    kept = residency(made, limit)
+    comparison = _Comparison(made, kept, chosen, Weights(chosen.opencl()), tolerance)
     try:
         found, problem = comparison.whole(feeds)
         nodes, optimised = comparison.nodes(feeds, watch)
@@ -166,6 +175,7 @@ def verify(
 @dataclass
 class _Comparison:
     plan: Plan
+    kept: Residency
     device: Device
     weights: Weights
     tolerance: float | None
@@ -173,7 +183,7 @@ class _Comparison:
     def whole(self, feeds: Mapping[str, Array]) -> tuple[dict[str, Array] | None, str]:
         """All outputs by the plan as it is; None and the reason where the driver refuses it."""
         try:
-            executor = Executor(self.plan, self.device.opencl(), self.weights)
+            executor = Executor(self.plan, self.device.opencl(), self.weights, kept=self.kept)
             try:
                 return executor.run(feeds), ""
             finally:

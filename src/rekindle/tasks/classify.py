@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from rekindle._errors import (
 )
 from rekindle._types import DType, TensorSpec
 from rekindle.hub.card import ModelCard, Preprocess
-from rekindle.runtime import open_session
+from rekindle.runtime import SessionArguments, open_session
 from rekindle.tasks._photos import Photos, find_photos
 
 if TYPE_CHECKING:
@@ -71,23 +71,23 @@ def classify(
     *,
     model: str | Path = DEFAULT_MODEL,
     card: ModelCard | str | Path | None = None,
-    provider: str = "auto",
-    device: str | int | None = None,
     batch: int = 1,
     top: int = 5,
+    **session: Unpack[SessionArguments],
 ) -> tuple[Classification, ...]:
     """Classify one photo, several, or the pictures of a folder; one result per photo, in order.
 
     A photo that cannot be read has its error in its result and stops nothing. `card` is a model
     card, or the file of one, for a model that has none beside it. `batch` photos run at once
-    where the model's first dimension is dynamic; else as many as the model takes. To see results
-    as they come, use `open_classifier(...).stream(...)`.
+    where the model's first dimension is dynamic; else as many as the model takes. `session` are
+    arguments of `open_session`: provider, device, memory_limit and so on. To see results as they
+    come, use `open_classifier(...).stream(...)`.
 
     Raises CardError for a model without a card or one that does not fit, UsageError for `batch`
     or `top` below 1, and what `hub.resolve` and `open_session` raise.
     """
     paths = find_photos(photos)
-    with open_classifier(model, card=card, provider=provider, device=device) as classifier:
+    with open_classifier(model, card=card, **session) as classifier:
         return tuple(classifier.stream(paths, batch=batch, top=top))
 
 
@@ -95,8 +95,7 @@ def open_classifier(
     model: str | Path = DEFAULT_MODEL,
     *,
     card: ModelCard | str | Path | None = None,
-    provider: str = "auto",
-    device: str | int | None = None,
+    **session: Unpack[SessionArguments],
 ) -> Classifier:
     """A classifier to use many times; see `classify` for the arguments. Close it after use."""
     resolved = hub.resolve(model)
@@ -110,11 +109,11 @@ def open_classifier(
             hint=f"write {resolved.path.stem}.card.toml beside it, or name one with --card FILE",
         )
     check_card(card)
-    session = open_session(resolved.path, provider=provider, device=device)
+    opened = open_session(resolved.path, **session)
     try:
-        return Classifier(session, card)
+        return Classifier(opened, card)
     except RekindleError:
-        session.close()
+        opened.close()
         raise
 
 

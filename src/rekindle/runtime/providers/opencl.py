@@ -126,16 +126,7 @@ class OpenCLBackend:
             )
             for s in chosen.steps
         ]
-        streaming = None
-        if kept.stages:
-            streaming = Streaming(
-                self._limit_bytes,
-                kept.streamed_bytes,
-                kept.resident_bytes,
-                kept.staging_bytes,
-                len(kept.stages),
-                bandwidth_bytes_s,
-            )
+        streaming = Streaming.of(kept, self._limit_bytes, bandwidth_bytes_s)
         return Placement("opencl", self._device.name, self._reason, nodes, streaming)
 
 
