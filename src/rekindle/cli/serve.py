@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -119,8 +120,8 @@ def _settings(
         raise MissingExtraError(
             f"serving needs {', '.join(missing)}", hint="pip install 'rekindle[serve]'"
         )
-    if isolation == "process":
-        raise NotBuiltError("--isolation process is not built yet", hint="use thread")
+    if isolation == "process" and sys.platform == "win32":
+        raise NotBuiltError("--isolation process is not built for Windows", hint="use thread")
     if isolation is not None and isolation not in _ISOLATIONS:
         raise UsageError(f"unknown isolation {isolation!r}", hint="one of process, thread")
     from rekindle.hub.names import BUNDLED

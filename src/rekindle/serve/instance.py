@@ -145,7 +145,18 @@ class Instance:
         )
 
     def _new_worker(self) -> Worker:
-        return ThreadWorker(self.entry.name)
+        settings = self._settings
+        if settings.isolation == "thread":
+            return ThreadWorker(self.entry.name)
+        from rekindle.serve.worker.process import ProcessWorker
+
+        return ProcessWorker(
+            hang_s=settings.hang_s, run_timeout_s=settings.run_timeout_s, lost=self._lost_idle
+        )
+
+    def _lost_idle(self) -> None:
+        if self._batcher is not None:
+            self._batcher.worker_lost()
 
     def _heard(self, batch: Batch) -> None:
         self._listener.batch_ran(self.entry.name, self.entry.version, batch)

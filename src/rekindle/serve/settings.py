@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 Isolation = Literal["process", "thread"]
-DEFAULT_ISOLATION: Isolation = "thread"
+DEFAULT_ISOLATION: Isolation = "thread" if sys.platform == "win32" else "process"
+"""A process for each model, but on Windows, where handing over its memory is not built."""
 
 
 @dataclass(frozen=True)

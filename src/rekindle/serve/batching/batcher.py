@@ -11,13 +11,9 @@ from typing import Protocol
 from rekindle._errors import BusyError, DeadlineError, RekindleError
 from rekindle.graph.ir import Array
 from rekindle.serve.batching.scheduler import Scheduler, Ticket
-from rekindle.serve.worker.job import Ran
+from rekindle.serve.worker.job import Ran, WorkerLostError
 
 Outputs = Mapping[str, Array]
-
-
-class WorkerLostError(BusyError):
-    """The worker died, or was killed because it hung, while it ran this request."""
 
 
 class Runner(Protocol):

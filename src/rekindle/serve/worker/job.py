@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from rekindle._errors import BusyError
 from rekindle._types import DType, TensorSpec
 from rekindle.graph.ir import Array
 
@@ -57,6 +58,10 @@ class Ran:
     """Memory on the device now, where the engine tells it."""
 
 
+class WorkerLostError(BusyError):
+    """The worker died, or was killed because it hung, while it had this to do."""
+
+
 class Worker(Protocol):
     """One opened model. `run` is called again only after it has returned."""
 
@@ -73,7 +78,9 @@ class Worker(Protocol):
         ...
 
     @property
-    def alive(self) -> bool: ...
+    def alive(self) -> bool:
+        """Whether the model is open, and its process, if it has one, lives and answers."""
+        ...
 
 
 def rows_of(part: Mapping[str, Array]) -> int:
