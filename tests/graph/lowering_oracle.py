@@ -9,10 +9,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from rekindle._types import DType
 from rekindle.graph import ops
 from rekindle.graph.expr import Expr, evaluate
 from rekindle.graph.ir import Array, Graph, Node, Value, numpy_dtype
@@ -210,6 +212,91 @@ def _gather(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
     )
 
 
+def _gather_elements(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
+    x, indices = inputs
+    places = list(np.indices(indices.shape))
+    axis = call.params["axis"]
+    places[axis] = np.where(indices < 0, indices + x.shape[axis], indices)
+    return np.asarray(x[tuple(places)])
+
+
+def _gather_nd(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
+    x, indices = inputs
+    batch = call.params["batch"]
+    rows = [x[(*row[:batch], *indices[row])] for row in np.ndindex(*indices.shape[:-1])]
+    return np.stack(rows).reshape(call.output.static_shape)
+
+
+_JOINS = {
+    "none": lambda a, b: b, "add": np.add, "mul": np.multiply, "max": np.maximum,
+    "min": np.minimum,
+}  # fmt: skip
+
+
+def _scatter_elements(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
+    """One update after another."""
+    x, indices, updates = inputs
+    y, join, axis = x.copy(), _JOINS[call.params["reduction"]], call.params["axis"]
+    for place in np.ndindex(*indices.shape):
+        to = (*place[:axis], indices[place], *place[axis + 1 :])
+        y[to] = join(y[to], updates[place])
+    return y
+
+
+def _scatter_nd(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
+    x, indices, updates = inputs
+    y, join = x.copy(), _JOINS[call.params["reduction"]]
+    for row in np.ndindex(*indices.shape[:-1]):
+        to = tuple(indices[row])
+        y[to] = join(y[to], updates[row])
+    return y
+
+
+def _top_k(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
+    """Sorted by hand: the better number first, then the lower place."""
+    (x,), axis, largest = inputs, call.params["axis"], call.params["largest"]
+    lines = np.moveaxis(x, axis, -1)
+    found = np.empty((*lines.shape[:-1], call.params["k"]), np.int64)
+    for line in np.ndindex(*lines.shape[:-1]):
+        numbers = [float(v) if v.dtype.kind == "f" else int(v) for v in lines[line]]
+        order = sorted(
+            range(len(numbers)),
+            key=lambda i: (numbers[i] != numbers[i], -numbers[i] if largest else numbers[i], i),
+        )
+        found[line] = order[: call.params["k"]]
+    return np.moveaxis(found, -1, axis)
+
+
+def _cumulate(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
+    (x,), p = inputs, call.params
+    wide = x.astype(np.float64) if x.dtype.kind not in "iu" else x
+    lines = np.moveaxis(wide, p["axis"], 0)[:: -1 if p["reverse"] else 1]
+    join = np.add if p["kind"] == "sum" else np.multiply
+    total, kept = np.full(lines.shape[1:], join.identity, lines.dtype), []
+    for row in lines:
+        after = join(total, row)
+        kept.append(total if p["exclusive"] else after)
+        total = after
+    return np.moveaxis(np.stack(kept)[:: -1 if p["reverse"] else 1], 0, p["axis"])
+
+
+def _matmul_integer(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
+    a, b, za, zb = inputs
+    a = a.astype(np.int64) - (0 if za is None else za.astype(np.int64).reshape(-1, 1))
+    b = b.astype(np.int64) - (0 if zb is None else zb.astype(np.int64).reshape(1, -1))
+    return np.einsum("...mk,...kn->...mn", a, b)
+
+
+def _conv_integer(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
+    x, w, zx, zw = inputs
+    x = x.astype(np.float64) - (0 if zx is None else float(zx.reshape(())))
+    if zw is not None:
+        w = w - zw.astype(np.float64).reshape(-1, *(1,) * (w.ndim - 1))
+    plain = replace(call, params={**call.params, "epilogue": None})
+    plain = replace(plain, output=replace(call.output, dtype=DType.FLOAT64))
+    return _conv(plain, [x, w, None], out)
+
+
 def _view(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
     (x,) = inputs
     assert x.size == math.prod(call.output.static_shape)
@@ -240,6 +327,9 @@ def _attention(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array
 _CALLS = {
     "elementwise": _elementwise, "conv": _conv, "matmul": _matmul, "pool": _pool,
     "reduce": _reduce, "arg_reduce": _arg_reduce, "softmax": _softmax, "copy": _copy,
-    "fill": _fill, "gather": _gather, "view": _view, "reorder": _view,
+    "fill": _fill, "gather": _gather, "gather_elements": _gather_elements,
+    "gather_nd": _gather_nd, "scatter_elements": _scatter_elements, "scatter_nd": _scatter_nd,
+    "top_k": _top_k, "cumulate": _cumulate, "matmul_integer": _matmul_integer,
+    "conv_integer": _conv_integer, "view": _view, "reorder": _view,
     "attention": _attention,
 }  # fmt: skip

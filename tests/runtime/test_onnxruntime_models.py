@@ -185,7 +185,7 @@ def test_the_device_gives_what_onnx_runtime_gives(
     feeds = {"x": FEEDS[name]}
     session = onnxruntime.InferenceSession(path, options("ORT_DISABLE_ALL"))
     (expected,) = session.run(None, feeds)
-    with open_session(path, provider="opencl") as ours:
+    with open_session(path, provider="opencl", strict=True) as ours:
         (found,) = ours.run(feeds).values()
     # A step of a quantized value may fall to the other side of a half.
     tolerance = 1e-5 if operator in ("FusedConv", "FusedMatMul", "MatMulNBits") else 0.01

@@ -29,6 +29,20 @@ values decides; x, w, … are values):
                       `shape`, in elements: transpose, slice, expand, concat, tile, pad are copies
 `fill`                no inputs. params: value
 `gather`              inputs x, indices (int32/int64; negative counts from the end). params: axis
+`gather_elements`     inputs x, indices: of out's shape; each replaces its place along an axis.
+                      params: axis
+`gather_nd`           inputs x, indices (..., q): each row is a place on q axes of x after its first
+                      `batch` ones, which both share. params: batch
+`scatter_elements`    inputs x, indices, updates (of one shape). params: axis, reduction "none" |
+                      "add" | "mul" | "max" | "min". Of several writes to a place the last stays
+`scatter_nd`          inputs x, indices (..., q), updates. params: reduction
+`top_k`               params: axis, k, largest; out int64: places, best first, equal ones by the
+                      lower index, NaN last
+`cumulate`            params: axis, kind "sum" | "prod", exclusive, reverse
+`matmul_integer`      inputs a, b of int8 or uint8 (as for matmul), their zero points or None: one
+                      element, or one a row of a, one a column of b; out int32
+`conv_integer`        inputs x, w of int8 or uint8, their zero points or None: one element, for w
+                      also one a filter. params as for conv without epilogue; out int32
 `view`                out is x under another shape: no work, no memory
 `reorder`             out is x in another layout (the values say which)
 ====================  ==============================================================================
@@ -48,7 +62,8 @@ from rekindle.graph.ir import Array, Graph, Node, Value, dtype_of
 
 CALLS = (
     "elementwise", "conv", "matmul", "pool", "reduce", "arg_reduce", "softmax", "copy", "fill",
-    "gather", "view", "reorder", "attention",
+    "gather", "gather_elements", "gather_nd", "scatter_elements", "scatter_nd", "top_k",
+    "cumulate", "matmul_integer", "conv_integer", "view", "reorder", "attention",
 )  # fmt: skip
 
 

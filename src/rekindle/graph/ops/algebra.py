@@ -1,4 +1,4 @@
-"""Det, Einsum and CumProd: on the host."""
+"""Det (on the host), Einsum and CumProd."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import numpy as np
 from rekindle._errors import ModelError
 from rekindle._types import Dim
 from rekindle.graph.ir import Array, Node, dtype_of
+from rekindle.graph.lowering import Lowering
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import flag
+from rekindle.graph.ops._cumulation import cumulate
+from rekindle.graph.ops._einsum import lower_einsum
 from rekindle.graph.ops._elementwise import rounded, wide
 from rekindle.graph.ops._shapes import (
     known_rank,
@@ -47,6 +50,10 @@ def _cum_prod(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     product = np.cumprod(x, axis=along, dtype=x.dtype)
     y = np.flip(product, along) if flag(node, "reverse") else product
     return (rounded(y, dtype_of(given)),)
+
+
+def _cum_prod_lower(lowering: Lowering) -> None:
+    cumulate(lowering, "prod")
 
 
 # --- Einsum ------------------------------------------------------------------------------------
@@ -100,6 +107,12 @@ def _einsum(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     return (rounded(np.einsum(equation, *map(wide, arrays)), dtype_of(arrays[0])),)
 
 
+def _einsum_lower(lowering: Lowering) -> None:
+    operands = [lowering.input(i) for i in range(len(lowering.node.inputs))]
+    terms, output = _equation(lowering.node, [len(v.static_shape) for v in operands])
+    lower_einsum(lowering, operands, terms, output)
+
+
 register("Det", Operator(since=11, infer=_det_infer, reference=_det))
-register("CumProd", Operator(since=26, infer=same_type, reference=_cum_prod))
-register("Einsum", Operator(since=12, infer=_einsum_infer, reference=_einsum))
+register("CumProd", Operator(since=26, infer=same_type, reference=_cum_prod, lower=_cum_prod_lower))
+register("Einsum", Operator(since=12, infer=_einsum_infer, reference=_einsum, lower=_einsum_lower))

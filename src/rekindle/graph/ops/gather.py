@@ -79,6 +79,21 @@ def _nd(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     return (np.stack(rows).reshape(shape),)
 
 
+def _elements_lower(lowering: Lowering) -> None:
+    x, indices = lowering.input(0), lowering.input(1)
+    axis = normalize_axis(lowering.node, integer(lowering.node, "axis", 0), len(x.static_shape))
+    lowering.call("gather_elements", (x, indices), lowering.output, axis=axis)
+
+
+def _nd_lower(lowering: Lowering) -> None:
+    batch = integer(lowering.node, "batch_dims", 0)
+    inputs = (lowering.input(0), lowering.input(1))
+    lowering.call("gather_nd", inputs, lowering.output, batch=batch)
+
+
 register("Gather", Operator(since=1, infer=_gather_infer, reference=_gather, lower=_gather_lower))
-register("GatherElements", Operator(since=11, infer=_elements_infer, reference=_elements))
-register("GatherND", Operator(since=11, infer=_nd_infer, reference=_nd))
+register(
+    "GatherElements",
+    Operator(since=11, infer=_elements_infer, reference=_elements, lower=_elements_lower),
+)
+register("GatherND", Operator(since=11, infer=_nd_infer, reference=_nd, lower=_nd_lower))

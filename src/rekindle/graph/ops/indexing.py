@@ -14,6 +14,7 @@ from rekindle.graph.lowering import Lowering, NotLowered
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import flag, integer
 from rekindle.graph.ops._copies import Walk, copy
+from rekindle.graph.ops._cumulation import cumulate
 from rekindle.graph.ops._elementwise import rounded, wide
 from rekindle.graph.ops._shapes import (
     known_rank,
@@ -134,9 +135,13 @@ def _one_hot_lower(lowering: Lowering) -> None:
     lowering.call("elementwise", (places, lowering.literal(along), *pair), out, expr=expr)
 
 
+def _cum_sum_lower(lowering: Lowering) -> None:
+    cumulate(lowering, "sum")
+
+
 register("NonZero", Operator(since=9, infer=_non_zero_infer, reference=_non_zero))
 register(
     "OneHot", Operator(since=9, infer=_one_hot_infer, reference=_one_hot, lower=_one_hot_lower)
 )
-register("CumSum", Operator(since=11, infer=same_type, reference=_cum_sum))
+register("CumSum", Operator(since=11, infer=same_type, reference=_cum_sum, lower=_cum_sum_lower))
 register("Trilu", Operator(since=14, infer=_trilu_infer, reference=_trilu, lower=_trilu_lower))

@@ -1,5 +1,5 @@
 """Arithmetic on quantized numbers: DynamicQuantizeLinear, MatMulInteger, ConvInteger,
-QLinearMatMul and QLinearConv. Computed on the host.
+QLinearMatMul and QLinearConv. Sums are whole numbers, exactly.
 """
 
 from __future__ import annotations
@@ -10,11 +10,19 @@ import numpy as np
 
 from rekindle._errors import ModelError
 from rekindle._types import DType
-from rekindle.graph.ir import Array, Node, dtype_of, numpy_dtype
+from rekindle.graph.expr import Arg, Cast, call, maximum, minimum, where
+from rekindle.graph.ir import Array, Node, Value, dtype_of, numpy_dtype
+from rekindle.graph.lowering import Lowering, NotLowered
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._convolution import convolution_flops, convolution_type, convolve
 from rekindle.graph.ops._elementwise import rounded, wide
 from rekindle.graph.ops._products import product_flops, product_shape
+from rekindle.graph.ops._quantized import (
+    along,
+    integer_convolution,
+    integer_product,
+    requantize,
+)
 from rekindle.graph.ops._shapes import optional, required
 
 NAMES = (
@@ -158,19 +166,106 @@ def _conv_flops(node: Node, inputs: Sequence[Operand | None], outputs: Sequence[
     return convolution_flops(required(node, inputs, index), outputs[0])
 
 
-register("DynamicQuantizeLinear", Operator(since=11, infer=_dynamic_infer, reference=_dynamic))
+# --- on the device -----------------------------------------------------------------------------
+
+
+def _dynamic_lower(lowering: Lowering) -> None:
+    x = lowering.input(0)
+    y, scale_out, zero_out = (*lowering.outputs(), None, None)[:3]
+    if x.dtype is not DType.FLOAT32:
+        raise NotLowered(f"quantization of {x.dtype} by its range")
+    axes, one = tuple(range(len(x.static_shape))), (1,) * len(x.static_shape)
+    ends = []
+    for kind in ("min", "max"):
+        end = lowering.temporary(one)
+        if axes:
+            lowering.call("reduce", (x,), end, kind=kind, axes=axes)
+        ends.append(lowering.view(end if axes else x, ()))
+    low, high = minimum(Arg(0), 0.0), maximum(Arg(1), 0.0)
+    step = where(low < high, (high - low) / 255.0, 1.0)
+    scale = scale_out if scale_out is not None else lowering.temporary(())
+    lowering.call("elementwise", ends, scale, expr=step)
+    nearest = call("round", (0.0 - minimum(Arg(0), 0.0)) / Arg(1))
+    place = minimum(maximum(nearest, 0.0), 255.0)
+    zero = lowering.call("elementwise", (ends[0], scale), lowering.temporary(()), expr=place)
+    if zero_out is not None:
+        lowering.call("elementwise", (zero,), zero_out, expr=Cast(DType.UINT8, Arg(0)))
+    if y is not None:
+        steps = call("round", Arg(0) / Arg(1)) + Arg(2)
+        bounded = Cast(DType.UINT8, minimum(maximum(steps, 0.0), 255.0))
+        lowering.call("elementwise", (x, scale, zero), y, expr=bounded)
+
+
+def _zeros(lowering: Lowering, first: int, second: int) -> tuple[Value | None, Value | None]:
+    found = [lowering.input(i) if lowering.has_input(i) else None for i in (first, second)]
+    return found[0], found[1]
+
+
+def _product_lower(lowering: Lowering) -> None:
+    factors = lowering.input(0), lowering.input(1)
+    integer_product(lowering, factors, _zeros(lowering, 2, 3), lowering.output)
+
+
+def _linear_product_lower(lowering: Lowering) -> None:
+    out, factors = lowering.output, (lowering.input(0), lowering.input(3))
+    sums = lowering.temporary(out.static_shape, DType.INT32)
+    integer_product(lowering, factors, _zeros(lowering, 2, 5), sums)
+    rank = max(len(out.static_shape), 1)
+    axes = ((1, -2), (4, -1), (6, -2))
+    scales = [along(lowering, lowering.input(i), axis, rank) for i, axis in axes]
+    requantize(lowering, sums, scales, (along(lowering, lowering.input(7), -2, rank), None))
+
+
+def _conv_lower(lowering: Lowering) -> None:
+    factors = lowering.input(0), lowering.input(1)
+    integer_convolution(lowering, factors, _zeros(lowering, 2, 3), lowering.output)
+
+
+def _linear_conv_lower(lowering: Lowering) -> None:
+    out, factors = lowering.output, (lowering.input(0), lowering.input(3))
+    sums = lowering.temporary(out.static_shape, DType.INT32)
+    integer_convolution(lowering, factors, _zeros(lowering, 2, 5), sums)
+    rank = len(out.static_shape)
+    scales = [along(lowering, lowering.input(i), 1, rank) for i in (1, 4, 6)]
+    bias = along(lowering, lowering.input(8), 1, rank) if lowering.has_input(8) else None
+    requantize(lowering, sums, scales, (along(lowering, lowering.input(7), 1, rank), bias))
+
+
+register(
+    "DynamicQuantizeLinear",
+    Operator(since=11, infer=_dynamic_infer, reference=_dynamic, lower=_dynamic_lower),
+)
 register(
     "MatMulInteger",
-    Operator(since=10, infer=_product_infer, reference=_product, flops=_product_flops),
+    Operator(
+        since=10,
+        infer=_product_infer,
+        reference=_product,
+        lower=_product_lower,
+        flops=_product_flops,
+    ),
 )
 register(
     "QLinearMatMul",
     Operator(
-        since=10, infer=_linear_product_infer, reference=_linear_product, flops=_product_flops
+        since=10,
+        infer=_linear_product_infer,
+        reference=_linear_product,
+        lower=_linear_product_lower,
+        flops=_product_flops,
     ),
 )
-register("ConvInteger", Operator(since=10, infer=_conv_infer, reference=_conv, flops=_conv_flops))
+register(
+    "ConvInteger",
+    Operator(since=10, infer=_conv_infer, reference=_conv, lower=_conv_lower, flops=_conv_flops),
+)
 register(
     "QLinearConv",
-    Operator(since=10, infer=_linear_conv_infer, reference=_linear_conv, flops=_conv_flops),
+    Operator(
+        since=10,
+        infer=_linear_conv_infer,
+        reference=_linear_conv,
+        lower=_linear_conv_lower,
+        flops=_conv_flops,
+    ),
 )

@@ -1,4 +1,7 @@
-"""ScatterElements (and Scatter), ScatterND, TensorScatter: written by index, on the host."""
+"""ScatterElements (and Scatter), ScatterND, TensorScatter: written by index.
+
+TensorScatter runs on the host.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import numpy as np
 
 from rekindle._errors import ModelError
 from rekindle.graph.ir import Array, Node
+from rekindle.graph.lowering import Lowering
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import integer, text
 from rekindle.graph.ops._shapes import normalize_axis, optional, required, same_dtype
@@ -61,6 +65,20 @@ def _nd(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     return (_write(node, x, tuple(np.moveaxis(indices, -1, 0)), updates),)
 
 
+def _elements_lower(lowering: Lowering) -> None:
+    node, x = lowering.node, lowering.input(0)
+    axis = normalize_axis(node, integer(node, "axis", 0), len(x.static_shape))
+    reduction = text(node, "reduction", "none", choices=_REDUCTIONS)
+    inputs = [lowering.input(i) for i in range(3)]
+    lowering.call("scatter_elements", inputs, lowering.output, axis=axis, reduction=reduction)
+
+
+def _nd_lower(lowering: Lowering) -> None:
+    reduction = text(lowering.node, "reduction", "none", choices=_REDUCTIONS)
+    inputs = [lowering.input(i) for i in range(3)]
+    lowering.call("scatter_nd", inputs, lowering.output, reduction=reduction)
+
+
 def _tensor_infer(node: Node, inputs: Sequence[Operand | None]) -> tuple[TensorType, ...]:
     cache, update = required(node, inputs, 0), required(node, inputs, 1)
     return (TensorType(same_dtype(node, (cache, update)), cache.shape),)
@@ -85,7 +103,10 @@ def _tensor(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     return (y,)
 
 
-register("Scatter", Operator(since=9, infer=_infer, reference=_elements))
-register("ScatterElements", Operator(since=11, infer=_infer, reference=_elements))
-register("ScatterND", Operator(since=11, infer=_infer, reference=_nd))
+register("Scatter", Operator(since=9, infer=_infer, reference=_elements, lower=_elements_lower))
+register(
+    "ScatterElements",
+    Operator(since=11, infer=_infer, reference=_elements, lower=_elements_lower),
+)
+register("ScatterND", Operator(since=11, infer=_infer, reference=_nd, lower=_nd_lower))
 register("TensorScatter", Operator(since=24, infer=_tensor_infer, reference=_tensor))

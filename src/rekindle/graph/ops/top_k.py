@@ -9,6 +9,7 @@ import numpy as np
 from rekindle._errors import ModelError
 from rekindle._types import Dim, DType
 from rekindle.graph.ir import Array, Node
+from rekindle.graph.lowering import Lowering
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import flag, integer
 from rekindle.graph.ops._elementwise import wide
@@ -56,8 +57,23 @@ def _reference(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     return _top(node, required(node, inputs, 0), counts[0])
 
 
+def _lower(lowering: Lowering) -> None:
+    """The places, then the elements there."""
+    node, x = lowering.node, lowering.input(0)
+    values, places = (*lowering.outputs(), None)[:2]
+    if values is None and places is None:
+        return
+    shape = (values or places or x).static_shape
+    axis = normalize_axis(node, integer(node, "axis", -1), len(x.static_shape))
+    largest = flag(node, "largest", True)
+    found = places if places is not None else lowering.temporary(shape, DType.INT64)
+    lowering.call("top_k", (x,), found, axis=axis, k=shape[axis], largest=largest)
+    if values is not None:
+        lowering.call("gather_elements", (x, found), values, axis=axis)
+
+
 register(
     "TopK",
-    Operator(since=1, infer=_attribute_infer, reference=_attribute_reference),
-    Operator(since=10, infer=_infer, reference=_reference),
+    Operator(since=1, infer=_attribute_infer, reference=_attribute_reference, lower=_lower),
+    Operator(since=10, infer=_infer, reference=_reference, lower=_lower),
 )
