@@ -247,6 +247,84 @@ def _gather(_: int) -> list[Case]:
     ]
 
 
+def _indices(size: int, *shape: int, dtype: Any = np.int64) -> Array:
+    """Places from both ends of an axis of `size`."""
+    return np.random.default_rng(shape).integers(-size, size, shape).astype(dtype)
+
+
+def _gather_elements(_: int) -> list[Case]:
+    x = _draw(5, 13, 7)
+    return [
+        _case("outer axis", "GatherElements", (x, _indices(5, 3, 13, 7)), axis=0),
+        _case("inner axis", "GatherElements", (x, _indices(7, 5, 4, 33, dtype=np.int32)), axis=2),
+    ]
+
+
+def _gather_nd(_: int) -> list[Case]:
+    x = _draw(3, 4, 5)
+    return [
+        _case("slices", "GatherND", (x, _indices(3, 13, 2))),
+        _case("batches", "GatherND", (x, _indices(4, 3, 7, 1)), batch_dims=1),
+    ]
+
+
+def _scatter_elements(_: int) -> list[Case]:
+    places, updates = _indices(5, 3, 13, 4), _draw(3, 13, 4, seed=1)
+    inputs = (_draw(3, 5, 4), places, updates)
+    return [
+        _case("written", "ScatterElements", inputs, axis=1),
+        _case("added", "ScatterElements", inputs, axis=1, reduction="add"),
+    ]
+
+
+def _scatter_nd(_: int) -> list[Case]:
+    inputs = (_draw(5, 7), _indices(5, 13, 1), _draw(13, 7, seed=1))
+    return [
+        _case("written", "ScatterND", inputs),
+        _case("multiplied", "ScatterND", inputs, reduction="mul"),
+    ]
+
+
+def _top_k(_: int) -> list[Case]:
+    k = _constant(np.array([5], np.int64))
+    return [
+        _case("largest", "TopK", (_draw(3, 127), k), axis=1),
+        _case("smallest, middle axis", "TopK", (_draw(3, 29, 4), k), axis=1, largest=0),
+    ]
+
+
+def _cumulate(_: int) -> list[Case]:
+    axis = _constant(np.array(1, np.int64))
+    return [
+        _case("sums", "CumSum", (_draw(3, 33, 5), axis)),
+        _case("whole, from the end", "CumSum", (_integers(3, 13), axis), reverse=1, exclusive=1),
+    ]
+
+
+def _bytes(*shape: int, dtype: Any = np.uint8) -> Array:
+    info = np.iinfo(dtype)
+    return np.random.default_rng(shape).integers(info.min, info.max, shape).astype(dtype)
+
+
+def _matmul_integer(_: int) -> list[Case]:
+    a, b = _bytes(13, 127), _bytes(127, 33, dtype=np.int8)
+    zero = np.array(113, np.uint8)
+    return [
+        _case("one zero point", "MatMulInteger", (a, b, zero)),
+        _case("batches", "MatMulInteger", (_bytes(2, 5, 19), _bytes(2, 19, 16))),
+    ]
+
+
+def _conv_integer(_: int) -> list[Case]:
+    x, w = _bytes(1, 6, 13, 17), _bytes(4, 3, 3, 3, dtype=np.int8)
+    zero = np.array(113, np.uint8)
+    around: dict[str, Any] = {"pads": (1, 1, 1, 1)}
+    return [
+        _case("two groups", "ConvInteger", (x, w, zero), group=2, **around),
+        _case("by two", "ConvInteger", (x, w, zero), group=2, strides=(2, 2), **around),
+    ]
+
+
 def _reorder(block: int) -> list[Case]:
     found = []
     for channels in (13, 2 * block):
@@ -293,6 +371,14 @@ _CASES: dict[str, Callable[[int], list[Case]]] = {
     "copy": _copy,
     "fill": _fill,
     "gather": _gather,
+    "gather_elements": _gather_elements,
+    "gather_nd": _gather_nd,
+    "scatter_elements": _scatter_elements,
+    "scatter_nd": _scatter_nd,
+    "top_k": _top_k,
+    "cumulate": _cumulate,
+    "matmul_integer": _matmul_integer,
+    "conv_integer": _conv_integer,
     "reorder": _reorder,
     "elementwise": _elementwise,
 }
