@@ -67,6 +67,8 @@ class Plan:
     """View name → the value whose memory it shares. Values not listed are their own root."""
     constants: Mapping[str, Packed]
     """Every constant the launches read, by key."""
+    lifetimes: tuple[Lifetime, ...] = ()
+    """When what lies in the arenas is alive, in launches and host steps counted from 1."""
 
     @property
     def constant_bytes(self) -> int:
@@ -197,13 +199,15 @@ class _Planner:
         lifetimes = _Lifetimes(self)
         for step in self.steps:
             lifetimes.visit(step, constants)
+        alive = tuple(lifetimes.finish())
         return Plan(
             self.graph,
             self.target,
             tuple(self.steps),
-            pack(lifetimes.finish(), self.target.alignment_bytes, self.target.max_alloc_bytes),
+            pack(alive, self.target.alignment_bytes, self.target.max_alloc_bytes),
             self.roots,
             constants,
+            alive,
         )
 
 
