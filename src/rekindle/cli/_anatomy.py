@@ -134,13 +134,13 @@ def html_page(question: Question, document: Mapping[str, Any], plan: Plan | None
     return page(plan.graph, title=title, facts=facts, notes=notes, host=host)
 
 
-def save_page(path: Path, text: str) -> None:
+def save_page(path: Path, text: str, option: str = "--html") -> None:
     """Write the page; UsageError where that cannot be done."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(
-            f"{path} cannot be written: {error.strerror}", hint="choose another --html"
+            f"{path} cannot be written: {error.strerror}", hint=f"choose another {option}"
         ) from None
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from rekindle._errors import UsageError
+from rekindle._types import TensorSpec
 from rekindle.graph.ir import Array, numpy_dtype
 from rekindle.graph.reference import difference
 from rekindle.runtime import open_session
@@ -64,19 +65,26 @@ class BenchmarkReport:
 def random_feeds(
     session: Session, sizes: Mapping[str, int] | None = None, seed: int = 0
 ) -> dict[str, Array]:
-    """Seeded inputs for a session: normal floats, small integers, random bools.
+    """`feeds_for` the inputs of a session."""
+    return feeds_for(session.inputs, sizes, seed)
+
+
+def feeds_for(
+    specs: Sequence[TensorSpec], sizes: Mapping[str, int] | None = None, seed: int = 0
+) -> dict[str, Array]:
+    """Seeded inputs: normal floats, small integers, random bools.
 
     `sizes` gives dynamic dimensions by name; the others are 1.
     """
     rng = np.random.default_rng(seed)
     feeds: dict[str, Array] = {}
-    known = {d for spec in session.inputs for d in spec.shape if isinstance(d, str)}
+    known = {d for spec in specs for d in spec.shape if isinstance(d, str)}
     if unknown := (sizes or {}).keys() - known:
         raise UsageError(
             f"the model has no dynamic dimension {', '.join(sorted(unknown))}",
             hint=f"it has {', '.join(sorted(known)) or 'none'}",
         )
-    for spec in session.inputs:
+    for spec in specs:
         shape = [d if isinstance(d, int) else (sizes or {}).get(d, 1) for d in spec.shape]
         array: Array = (
             rng.standard_normal(shape) if spec.dtype.is_float else rng.integers(0, 2, shape)
