@@ -150,7 +150,7 @@ def _least_s(queue: cl.CommandQueue, kernel: cl.Kernel, size: int, local: int) -
         event = cl.enqueue_nd_range_kernel(queue, kernel, (size,), (local,))
         event.wait()
         spent.append(event.profile.end - event.profile.start)
-    return max(min(spent), 1) * 1e-9
+    return float(max(min(spent), 1)) * 1e-9
 
 
 def _launch_s(queue: cl.CommandQueue, kernel: cl.Kernel, y: cl.Buffer, local: int) -> float:
