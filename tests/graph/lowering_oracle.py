@@ -303,6 +303,17 @@ def _view(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
     return x
 
 
+def _normalize(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
+    p, (x, scale, bias) = call.params, inputs
+    rows = x.reshape(-1, p["length"]).astype(np.float64)
+    mean = 0 if p["rms"] else rows.mean(1, keepdims=True)
+    y = (rows - mean) / np.sqrt(np.square(rows - mean).mean(1, keepdims=True) + p["epsilon"])
+    period, step, inner = p["affine"]
+    at = np.arange(len(rows))[:, None] % period * step + np.arange(p["length"]) // inner
+    y = y if scale is None else y * scale.reshape(-1)[at]
+    return np.asarray(y if bias is None else y + bias.reshape(-1)[at])
+
+
 def _attention(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
     p = call.params
     batch, heads, queries, keys, size, value_size = p["sizes"]
@@ -331,5 +342,5 @@ _CALLS = {
     "gather_nd": _gather_nd, "scatter_elements": _scatter_elements, "scatter_nd": _scatter_nd,
     "top_k": _top_k, "cumulate": _cumulate, "matmul_integer": _matmul_integer,
     "conv_integer": _conv_integer, "view": _view, "reorder": _view,
-    "attention": _attention,
+    "attention": _attention, "normalize": _normalize,
 }  # fmt: skip

@@ -189,6 +189,16 @@ def _arg_reduce(_: int) -> list[Case]:
     ]
 
 
+def _normalize(block: int) -> list[Case]:
+    x, scale, bias = _draw(3, 5, 67), _draw(67, seed=1), _draw(67, seed=2)
+    of_channel = [_draw(5, seed=i) for i in (3, 4)]
+    return [
+        _case("layer", "LayerNormalization", [x, scale, bias]),
+        _case("one wave", "LayerNormalization", [x[..., :7].copy(), scale[:7], bias[:7]]),
+        _case("instance", "InstanceNormalization", [x, *of_channel]),
+    ]
+
+
 def _attention(block: int) -> list[Case]:
     q, k, v = _draw(2, 7, 3, 24), _draw(2, 3, 67, 24, seed=1), _draw(2, 67, 3, 16, seed=2)
     turned, plain = (0, 2, 1, 3), (0, 1, 2, 3)
@@ -368,6 +378,7 @@ _CASES: dict[str, Callable[[int], list[Case]]] = {
     "arg_reduce": _arg_reduce,
     "softmax": _softmax,
     "attention": _attention,
+    "normalize": _normalize,
     "copy": _copy,
     "fill": _fill,
     "gather": _gather,

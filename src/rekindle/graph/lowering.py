@@ -21,6 +21,11 @@ values decides; x, w, … are values):
                       values: axes are exactly all spatial ones
 `arg_reduce`          params: kind "max" | "min", axis, last (the last of equals); out int64
 `softmax`             params: axis, log (bool)
+`normalize`           inputs x, scale or None, bias or None. Rows of x, `length` elements that lie
+                      together, to zero mean and unit variance: (x - mean) / sqrt(variance +
+                      epsilon) * scale + bias; with `rms` without mean. `affine` (period, step,
+                      inner): element i of row r has scale [r % period * step + i / inner].
+                      params: length, rms (bool), epsilon, affine
 `attention`           softmax(scale q k' + mask) v of inputs q, k, v, mask or None. params: scale,
                       sizes (batch, heads, queries, keys, floats in a key, in a value), and for each
                       of q, k, v, y and mask `<name>_strides`, in elements: steps along batch,
@@ -64,6 +69,7 @@ CALLS = (
     "elementwise", "conv", "matmul", "pool", "reduce", "arg_reduce", "softmax", "copy", "fill",
     "gather", "gather_elements", "gather_nd", "scatter_elements", "scatter_nd", "top_k",
     "cumulate", "matmul_integer", "conv_integer", "view", "reorder", "attention",
+    "normalize",
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from rekindle.graph.lowering import Lowering
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import dtype, integer, number
 from rekindle.graph.ops._elementwise import rounded, wide
+from rekindle.graph.ops._rows import lower_rows
 from rekindle.graph.ops._shapes import (
     broadcast,
     known_rank,
@@ -118,14 +119,18 @@ def _layer_lower(lowering: Lowering) -> None:
     node, x = lowering.node, lowering.input(0)
     first = normalize_axis(node, integer(node, "axis", -1), len(x.static_shape))
     affine = [lowering.input(i) for i in (1, 2) if lowering.has_input(i)]
-    mean, squares = _lower_standardized(lowering, x, first, affine, lowering.output)
     _, *statistics = (*lowering.outputs(), None, None)
     mean_out, inverse_out = statistics[:2]
+    plain = all(v.static_shape == x.static_shape[first:] for v in affine)
+    length = math.prod(x.static_shape[first:])
+    alone = mean_out is None and inverse_out is None
+    if plain and alone and lower_rows(lowering, x, length, affine, (1, 0, 1)):
+        return
+    mean, squares = _lower_standardized(lowering, x, first, affine, lowering.output)
     if mean_out is not None:
         lowering.call("elementwise", (mean,), mean_out, expr=_lifted(0, mean, mean_out.dtype))
     if inverse_out is not None:
-        count = math.prod(x.static_shape[first:])
-        inverse: Expr = call("recip", _deviation(Arg(0), node, count))
+        inverse: Expr = call("recip", _deviation(Arg(0), node, length))
         if squares.dtype is not inverse_out.dtype:
             inverse = Cast(inverse_out.dtype, inverse)
         lowering.call("elementwise", (squares,), inverse_out, expr=inverse)
@@ -149,9 +154,13 @@ def _instance(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
 
 def _instance_lower(lowering: Lowering) -> None:
     x = lowering.input(0)
-    rank, channels = len(x.static_shape), x.static_shape[1]
-    along = (1, channels, *(1,) * (rank - 2))
-    affine = [lowering.view(lowering.input(i), along) for i in (1, 2)]
+    channels, *spatial = x.static_shape[1:]
+    length = math.prod(spatial)
+    affine = [lowering.input(i) for i in (1, 2)]
+    if lower_rows(lowering, x, length, affine, (channels, 1, length)):
+        return
+    along = (1, channels, *(1,) * len(spatial))
+    affine = [lowering.view(v, along) for v in affine]
     _lower_standardized(lowering, x, 2, affine, lowering.output)
 
 
@@ -187,9 +196,13 @@ def _group_lower(lowering: Lowering) -> None:
     batch, channels, *spatial = x.static_shape
     groups = _groups(lowering.node, channels)
     shape = (batch, groups, channels // groups, math.prod(spatial))
-    scale = lowering.input(1)
-    along = (1, groups, math.prod(scale.static_shape) // groups, 1)
-    affine = [lowering.view(lowering.input(i), along) for i in (1, 2)]
+    affine = [lowering.input(i) for i in (1, 2)]
+    each = math.prod(affine[0].static_shape) // groups
+    length = math.prod(shape[2:])
+    layout = (groups, each, length // each)
+    if lower_rows(lowering, x, length, affine, layout):
+        return
+    affine = [lowering.view(v, (1, groups, each, 1)) for v in affine]
     y = lowering.temporary(shape, x.dtype)
     _lower_standardized(lowering, lowering.view(x, shape), 2, affine, y)
     lowering.call("view", (y,), lowering.output)

@@ -19,6 +19,7 @@ from rekindle.graph.lowering import Lowering
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import integer, integers, number
 from rekindle.graph.ops._elementwise import rounded, wide
+from rekindle.graph.ops._rows import lower_rows
 from rekindle.graph.ops._shapes import (
     broadcast,
     normalize_axes,
@@ -81,11 +82,16 @@ def _rms(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
 
 def _rms_lower(lowering: Lowering) -> None:
     node, given, scale = lowering.node, lowering.input(0), lowering.input(1)
-    working, out = _working(given), lowering.output
-    x, shape = _widened(lowering, given, working), given.static_shape
+    working, out, shape = _working(given), lowering.output, given.static_shape
     axes = tuple(range(normalize_axis(node, integer(node, "axis", -1), len(shape)), len(shape)))
+    trailing = shape[axes[0] :]
+    if scale.static_shape == trailing:
+        whole = math.prod(trailing)
+        if lower_rows(lowering, given, whole, [scale], (1, 0, 1), rms=True):
+            return
+    x = _widened(lowering, given, working)
     squares = _reduced(lowering, x, "sum_square", axes)
-    mean = Arg(1) * (1 / math.prod(shape[axes[0] :])) + number(node, "epsilon", 1e-5)
+    mean = Arg(1) * (1 / math.prod(trailing)) + number(node, "epsilon", 1e-5)
     factor: Expr = Arg(2) if scale.dtype is working else Cast(working, Arg(2))
     y = Arg(0) / call("sqrt", mean) * factor
     lowering.call("elementwise", (x, squares, scale), out, expr=_stored(y, out, working))
