@@ -98,7 +98,8 @@ class Product:
         def read(number: int, _: Value) -> str:
             rows, columns = self.operand_dims[number - 1][-2:]
             at = f"e{number} + table[{number + 1}]"
-            at += f" + (row) * {columns}" if rows > 1 else ""
+            # By name, so that products of other sizes share the program.
+            at += f" + (row) * {'N' if columns == self.n else columns}" if rows > 1 else ""
             if columns == 1 or lanes == 1:
                 at += " + (col)" if columns > 1 else ""
                 return f"const {kind} r{number} = ({kind})(*({at}));"
