@@ -16,6 +16,7 @@ import typer.main
 
 from rekindle import _config, _errors, cli
 from rekindle.graph import ops
+from rekindle.graph.onnx_io._sequences import OPERATORS
 
 REFERENCE = Path(__file__).parent / "pages" / "reference"
 README = Path(__file__).parents[1] / "README.md"
@@ -83,6 +84,8 @@ def operators() -> str:
         "`session.placement` says which and why, and `strict=True` refuses them. *Since* lists "
         "the opset versions whose meaning is implemented: a model gets the newest one that its "
         "opset allows. Any other operator is refused by name when the model is opened.\n\n"
+        f"Sequences are written out when a model is opened ({', '.join(sorted(OPERATORS))}): what "
+        "is left are operators on the tensors in them.\n\n"
         + table(("operator", "since opset", "runs on"), map(operator_row, public))
         + "\n\n## Of ONNX Runtime\n\nWhat its optimizer and quantizer write into models.\n\n"
         + table(("operator", "since version", "runs on"), map(operator_row, foreign))

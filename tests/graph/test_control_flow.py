@@ -20,8 +20,8 @@ def value(name: str, element: int = TensorProto.FLOAT, shape: object = None) -> 
     return helper.make_tensor_value_info(name, element, shape)
 
 
-def load(graph: onnx.GraphProto) -> onnx_io.Graph:
-    opsets = [helper.make_opsetid("", 18)]
+def load(graph: onnx.GraphProto, opset: int = 18) -> onnx_io.Graph:
+    opsets = [helper.make_opsetid("", opset)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     return onnx_io.load_bytes(model.SerializeToString())
 
@@ -119,6 +119,33 @@ def test_a_scan_walks_backwards_and_stacks_along_any_axis() -> None:
     got = reference.run(graph, {"x": x, "start": start})
     np.testing.assert_array_equal(got["all"], start[:, None] + np.cumsum(x[:, ::-1], axis=1))
     np.testing.assert_array_equal(got["last"], start + x.sum(axis=1))
+
+
+def test_a_scan_of_opset_8_has_batch_rows_of_their_own_lengths() -> None:
+    make = helper.make_node
+    body = helper.make_graph(
+        [make("Add", ["state", "row"], ["next"]), make("Identity", ["next"], ["kept"])],
+        "body",
+        [value("state"), value("row")],
+        [value("next"), value("kept")],
+    )
+    scan = make(
+        "Scan", ["lengths", "start", "x"], ["last", "all"], body=body, num_scan_inputs=1,
+        directions=[1],
+    )  # fmt: skip
+    inputs = [
+        value("lengths", TensorProto.INT64, [2]),
+        value("start", shape=[2, 3]),
+        value("x", shape=[2, 4, 3]),
+    ]
+    graph = load(helper.make_graph([scan], "g", inputs, [value("last"), value("all")]), opset=8)
+    assert graph.values["all"].shape == (2, 4, 3)
+    x, start = np.arange(24, dtype=np.float32).reshape(2, 4, 3), np.ones((2, 3), np.float32)
+    got = reference.run(graph, {"lengths": np.array([4, 2]), "start": start, "x": x})
+    first, second = np.cumsum(x[0, ::-1], axis=0) + 1, np.cumsum(x[1, 1::-1], axis=0) + 1
+    np.testing.assert_array_equal(got["all"][0], first)
+    np.testing.assert_array_equal(got["all"][1], np.concatenate((second, np.zeros((2, 3)))))
+    np.testing.assert_array_equal(got["last"], [first[-1], second[-1]])
 
 
 def test_branches_must_agree_on_a_type() -> None:

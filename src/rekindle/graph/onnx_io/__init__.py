@@ -13,6 +13,7 @@ from rekindle.graph.onnx_io._complete import complete
 from rekindle.graph.onnx_io._convert import convert
 from rekindle.graph.onnx_io._export import save
 from rekindle.graph.onnx_io._parse import parse
+from rekindle.graph.onnx_io._sequences import without_sequences
 from rekindle.graph.verify import verify
 
 __all__ = ["load", "load_bytes", "save"]
@@ -42,6 +43,8 @@ def load_bytes(data: bytes, *, folder: Path | None = None, allow_unknown: bool =
     """As `load`, from memory; `folder` is where external data may lie (None: nowhere)."""
     model = parse(data)
     graph = convert(model, folder)
+    if not allow_unknown:
+        graph = without_sequences(graph)
     if not allow_unknown:
         _refuse_unknown(graph)
     graph = infer(graph)

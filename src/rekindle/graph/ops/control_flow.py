@@ -206,6 +206,68 @@ def _scan(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     return (*states, *stacked)
 
 
+# --- Scan of opset 8 ---------------------------------------------------------------------------
+
+
+def _batched_scan_infer(node: Node, inputs: Sequence[Operand | None]) -> tuple[TensorType, ...]:
+    """Axis 0 counts batch rows, axis 1 of scanned values the steps; input 0 holds lengths."""
+    body, (states, scanned, outer) = (
+        _body(node, "body"),
+        _scan_parts(replace(node, inputs=node.inputs[1:]), inputs[1:]),
+    )
+    batch: Dim = unknown_dim(node, 0)
+    steps: Dim = unknown_dim(node, 1)
+    rows = []
+    for given, leading in [*((s, 1) for s in states), *((s, 2) for s in scanned)]:
+        shape: Shape | None = None
+        if given.shape is not None:
+            if len(given.shape) < leading:
+                raise ModelError(f"node {node} scans a value of shape {list(given.shape)}")
+            batch, shape = given.shape[0], given.shape[leading:]
+            steps = given.shape[1] if leading == 2 else steps
+        rows.append(Operand(given.dtype, shape))
+    made = infer_graph(body, [*rows, *outer])
+    stacked = (
+        TensorType(t.dtype, None if t.shape is None else (batch, steps, *t.shape))
+        for t in made[len(states) :]
+    )
+    return (*(TensorType(s.dtype, s.shape) for s in states), *stacked)
+
+
+def _batched_scan(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+    """Each batch row by itself; what lies past a row's length stays zero in the outputs."""
+    lengths, body = inputs[0], _body(node, "body")
+    states, scanned, outer = _scan_parts(replace(node, inputs=node.inputs[1:]), inputs[1:])
+    count, backwards = len(states), integers(node, "directions") or (0,) * len(scanned)
+    limit, finals, outputs = scanned[0].shape[1], [], []
+    for row in range(scanned[0].shape[0]):
+        length = limit if lengths is None else int(lengths.reshape(-1)[row])
+        carried: list[Array] = [np.asarray(s[row]) for s in states]
+        parts = [
+            x[row, :length][:: -1 if back else 1]
+            for x, back in zip(scanned, backwards, strict=True)
+        ]
+        found: list[list[Array]] = [[] for _ in body.outputs[count:]]
+        for step in range(length):
+            made = compute_graph(body, [*carried, *(np.asarray(p[step]) for p in parts), *outer])
+            carried = list(made[:count])
+            for kept, each in zip(found, made[count:], strict=True):
+                kept.append(each)
+        finals.append(carried)
+        stacked = [_stack(node, body, count + i, kept) for i, kept in enumerate(found)]
+        outputs.append(
+            [np.pad(s, [(0, limit - length)] + [(0, 0)] * (s.ndim - 1)) for s in stacked]
+        )
+    return (
+        *(np.stack(rows) for rows in zip(*finals, strict=True)),
+        *(np.stack(rows) for rows in zip(*outputs, strict=True)),
+    )
+
+
 register("If", Operator(since=1, infer=_if_infer, reference=_if))
 register("Loop", Operator(since=1, infer=_loop_infer, reference=_loop))
-register("Scan", Operator(since=9, infer=_scan_infer, reference=_scan))
+register(
+    "Scan",
+    Operator(since=8, infer=_batched_scan_infer, reference=_batched_scan),
+    Operator(since=9, infer=_scan_infer, reference=_scan),
+)
