@@ -53,6 +53,8 @@ class _Job:
     channels: int = 0
     """C of a blocked x whose last block is not full; else 0."""
     row_major_out: bool = False
+    acc: DType = DType.FLOAT32
+    """The dtype in which elements are joined."""
 
     @property
     def columns(self) -> bool:
@@ -106,9 +108,16 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
         x, y, x.dtype, y.dtype,
         kept.merged(fixed=(len(kept.sizes) - 1,) if channels else ()), reduced,
         "sum" if kind == "mean" else kind, reduced.count if kind == "mean" else None,
-        channels, not y.layout.block,
+        channels, not y.layout.block, _joined_in(x.dtype, kind),
     )  # fmt: skip
     return _cut(job, context.target)
+
+
+def _joined_in(dtype: DType, kind: str) -> DType:
+    """A mean of integers is exact: their sum has 64 bits."""
+    if kind == "mean" and not dtype.is_float and dtype.itemsize < 8:
+        return DType.INT64
+    return _ACCUMULATED_IN.get(dtype, dtype)
 
 
 def _loops(shape: Sequence[int], dims: Sequence[int]) -> Nest:
@@ -126,8 +135,7 @@ def _cut(job: _Job, target: Target) -> Sequence[Launch]:
     parts = min(parts, longest // 2)
     if parts <= 1:
         return [_launch(job, target, width, 1)]
-    dtype = _ACCUMULATED_IN.get(job.x_dtype, job.x_dtype)
-    count = job.kept.count
+    dtype, count = job.acc, job.kept.count
     assert isinstance(job.y, Value)
     partial = Workspace(f"{job.y.name}:parts", parts * count * dtype.itemsize)
     first = replace(job, y=partial, y_dtype=dtype, mean_of=None, channels=0)
@@ -218,7 +226,7 @@ def _walk(
 
 def _types(job: _Job, width: _Width) -> tuple[tuple[str, str], ...]:
     """Defines that say what is done, and in which types."""
-    dtype = _ACCUMULATED_IN.get(job.x_dtype, job.x_dtype)
+    dtype = job.acc
     acc, lanes = compute_type(dtype), width.lanes
     step, join = _steps(job.kind, dtype, lanes)
     step_1, join_1 = _steps(job.kind, dtype, 1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from rekindle._types import Dim, Shape
 from rekindle.graph.ir import Array, Node
 from rekindle.graph.lowering import Lowering, NotLowered
@@ -64,3 +66,19 @@ def reduced_unknown(node: Node, rank: int, axes: Operand, keepdims: bool) -> Sha
         return unknown_shape(node, rank)
     count = length(axes)
     return unknown_shape(node, rank - count) if count and count <= rank else None
+
+
+def first_extreme(x: Array, axis: int, better: np.ufunc) -> Array:
+    """Where along `axis` each extreme lies, int64; `better` says when to move on.
+
+    Zero where there is nothing to search.
+    """
+    found = np.zeros(np.delete(x.shape, axis), np.int64)
+    if not found.size:
+        return found
+    best = x.take(0, axis)
+    for index in range(1, x.shape[axis]):
+        value = x.take(index, axis)
+        moves = better(value, best)
+        best, found = np.where(moves, value, best), np.where(moves, index, found)
+    return np.asarray(found, np.int64)

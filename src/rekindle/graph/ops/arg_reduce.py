@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rekindle._errors import ModelError
 from rekindle._types import DType
 from rekindle.graph.ir import Array, Node
 from rekindle.graph.lowering import Lowering
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import flag, integer
-from rekindle.graph.ops._axes import reduced_shape
+from rekindle.graph.ops._axes import first_extreme, reduced_shape
 from rekindle.graph.ops._elementwise import wide
 from rekindle.graph.ops._shapes import normalize_axis, numel, required
 
@@ -26,7 +27,11 @@ def _infer(node: Node, inputs: Sequence[Operand | None]) -> tuple[TensorType, ..
     x = required(node, inputs, 0)
     if x.shape is None:
         return (TensorType(DType.INT64, None),)
+    if not x.shape:
+        raise ModelError(f"node {node}: a scalar has no axis to search along")
     axis = normalize_axis(node, integer(node, "axis", 0), len(x.shape))
+    if x.shape[axis] == 0 and 0 not in x.shape[:axis] + x.shape[axis + 1 :]:
+        raise ModelError(f"node {node}: {list(x.shape)} has no elements along axis {axis}")
     shape = reduced_shape(x.shape, (axis,), flag(node, "keepdims", True))
     return (TensorType(DType.INT64, shape),)
 
@@ -40,14 +45,8 @@ def _operator(kind: str, better: np.ufunc, or_equal: np.ufunc) -> Operator:
         x = wide(required(node, inputs, 0))
         axis = normalize_axis(node, integer(node, "axis", 0), x.ndim)
         moves_on = or_equal if flag(node, "select_last_index") else better
-        best, found = x.take(0, axis), np.zeros(np.delete(x.shape, axis), np.int64)
-        for index in range(1, x.shape[axis]):
-            value = x.take(index, axis)
-            moves = moves_on(value, best)
-            best, found = np.where(moves, value, best), np.where(moves, index, found)
-        if flag(node, "keepdims", True):
-            found = np.expand_dims(found, axis)
-        return (np.asarray(found, np.int64),)
+        found = first_extreme(x, axis, moves_on)
+        return (np.expand_dims(found, axis) if flag(node, "keepdims", True) else found,)
 
     def lower(lowering: Lowering) -> None:
         x, node = lowering.input(0), lowering.node

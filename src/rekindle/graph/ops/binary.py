@@ -22,10 +22,10 @@ NAMES = (
 
 
 def _quotient(a: Array, b: Array) -> Array:
-    """Division of integers truncates towards zero; the remainder takes the dividend's sign."""
+    """Division of integers truncates towards zero; by zero, which ONNX leaves open, it gives 0."""
     if a.dtype.kind in "iu":
-        quotient: Array = (a - np.fmod(a, b)) // np.where(b == 0, 1, b)
-        return quotient
+        safe = np.where(b == 0, b.dtype.type(1), b)
+        return np.where(b == 0, a.dtype.type(0), (a - np.fmod(a, safe)) // safe)
     return np.asarray(a / b)
 
 

@@ -95,14 +95,15 @@ def _reference(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     group, kernel, sizes = integer(node, "group", 1), w.shape[2:], given.shape[2:]
     frame = frame_of(node, kernel)
     axes = _axes(node, sizes, frame)
-    x = wide(given).reshape(given.shape[0], group, -1, *sizes)
+    n, channels = given.shape[:2]
+    x = wide(given).reshape(n, group, channels // group, *sizes)
     weights = wide(w).reshape(group, x.shape[2], *w.shape[1:])
     reach = [max(a.begin, 0) + a.size for a in axes]
     full = [
         max(s * (n - 1) + r, end)
         for s, n, r, end in zip(frame.strides, sizes, frame.reach, reach, strict=True)
     ]
-    total = np.zeros((given.shape[0], group, w.shape[1], *full))
+    total = np.zeros((n, group, w.shape[1], *full))
     for tap in itertools.product(*map(range, kernel)):
         places: Any = tuple(
             slice(t * d, t * d + s * (n - 1) + 1, s)
@@ -113,7 +114,7 @@ def _reference(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     before = [(0, 0)] * 3 + [(max(-a.begin, 0), 0) for a in axes]
     kept: Any = tuple(slice(max(a.begin, 0), max(a.begin, 0) + a.size) for a in axes)
     y = np.pad(total, before)[(..., *kept)]
-    y = y.reshape(given.shape[0], -1, *y.shape[3:])
+    y = y.reshape(n, group * w.shape[1], *y.shape[3:])
     if bias is not None:
         y = y + wide(bias).reshape(-1, *(1,) * len(sizes))
     return (rounded(y, dtype_of(given)),)

@@ -83,7 +83,8 @@ def _to_space(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     apart, order = _split_depth(node, x.shape)
     (batch, _, height, width), block = x.shape, _block(node)
     pixels = x.reshape(apart).transpose(order)
-    return (pixels.reshape(batch, -1, height * block, width * block),)
+    depth = x.shape[1] // (block * block)
+    return (pixels.reshape(batch, depth, height * block, width * block),)
 
 
 def _deep_shape(node: Node, shape: Sequence[int]) -> tuple[int, int, int, int]:

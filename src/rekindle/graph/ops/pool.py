@@ -51,7 +51,8 @@ def _counts(node: Node, frame: Window, x: Array) -> list[int]:
 def _flat_windows(node: Node, frame: Window, x: Array, fill: float) -> Array:
     """(N, C, *O, taps): a copy, in which a reduction over the last axis is a pool."""
     counts = _counts(node, frame, x)
-    return windows_of(x, frame, counts, fill).reshape(*x.shape[:2], *counts, -1)
+    taps = math.prod(frame.kernel)
+    return windows_of(x, frame, counts, fill).reshape(*x.shape[:2], *counts, taps)
 
 
 def _max_pool(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:

@@ -17,6 +17,7 @@ from rekindle.graph.ir import Array, Node, dtype_of
 from rekindle.graph.lowering import Lowering, NotLowered
 from rekindle.graph.ops import Lower, Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import integer
+from rekindle.graph.ops._axes import first_extreme
 from rekindle.graph.ops._elementwise import rounded, wide
 from rekindle.graph.ops._shapes import normalize_axis, numel, required, same_type
 
@@ -37,9 +38,10 @@ def _log_softmax(x: Array, axis: int) -> Array:
 
 
 def _hardmax(x: Array, axis: int) -> Array:
-    """1 at the first maximum, 0 elsewhere."""
+    """1 where ArgMax finds the first maximum, 0 elsewhere."""
     found = np.zeros_like(x)
-    np.put_along_axis(found, np.expand_dims(x.argmax(axis=axis), axis), 1, axis=axis)
+    place = np.expand_dims(first_extreme(x, axis, np.greater), axis)
+    np.put_along_axis(found, place, 1, axis=axis)
     return found
 
 

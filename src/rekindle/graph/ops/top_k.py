@@ -41,10 +41,12 @@ def _infer(node: Node, inputs: Sequence[Operand | None]) -> tuple[TensorType, ..
 
 def _top(node: Node, x: Array, k: int) -> tuple[Array, ...]:
     axis = normalize_axis(node, integer(node, "axis", -1), x.ndim)
-    keys = wide(x)
-    if flag(node, "largest", True):
-        keys = -keys if keys.dtype.kind == "f" else ~keys
-    order = np.argsort(keys, axis=axis, kind="stable").take(range(k), axis=axis)
+    keys, largest = wide(x), flag(node, "largest", True)
+    if keys.dtype.kind == "f" and largest:
+        order = np.lexsort((-keys, ~np.isnan(keys)), axis=axis)  # NaN counts as the greatest
+    else:
+        order = np.argsort(~keys if largest else keys, axis=axis, kind="stable")
+    order = order.take(range(k), axis=axis)
     return np.take_along_axis(x, order, axis=axis), order.astype(np.int64)
 
 
