@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -473,6 +474,17 @@ def test_saving_keeps_tensors_strings_and_empty_lists(tmp_path: Path) -> None:
     assert again.nodes == graph.nodes
     assert again.initializers["half"].dtype == np.float16
     assert again.initializers["words"].tolist() == ["b"]
+
+
+def test_outputs_that_an_operator_must_have_are_saved(tmp_path: Path) -> None:
+    """A graph may name fewer outputs than the operator has; a file may not."""
+    graph = graph_of("(float[5] x) => (float[2] y) { y, i = TopK(x, k) }", k=np.array([2]))
+    graph.nodes = [replace(node, outputs=("y",)) for node in graph.nodes]
+    save(graph, tmp_path / "saved.onnx")
+    written = onnx.load(tmp_path / "saved.onnx")
+    onnx.checker.check_model(written, full_check=True)
+    x = np.array([1, 5, 3, 4, 2], np.float32)
+    np.testing.assert_array_equal(onnx_runtime(written, {"x": x})["y"], [5, 4])
 
 
 def test_large_weights_are_saved_beside_the_model(

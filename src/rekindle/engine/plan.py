@@ -46,8 +46,8 @@ class HostStep:
     reason: str
     run: HostFunction | None = None
     """What computes it instead of the reference: another engine, on a part of the graph."""
-    parts: tuple[Node, ...] = ()
-    """The nodes of the model that `run` stands for; empty: `node` itself."""
+    parts: tuple[tuple[Node, str], ...] = ()
+    """The nodes of the model that `run` stands for, each with why it is there; empty: `node`."""
 
 
 Step = DeviceStep | HostStep

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rekindle.engine.streaming import Residency
+    from rekindle.engine.transfers import Transfer
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class Placement:
     nodes: Sequence[PlacedNode] = ()
     streaming: Streaming | None = None
     """None: all weights stay where they are used."""
+    transfers: Sequence[Transfer] = ()
+    """Values that move between host and device in every run, in that order."""
 
     @property
     def summary(self) -> str:
@@ -93,6 +96,8 @@ class Placement:
         if self.nodes:
             host = sum(n.where == "host" for n in self.nodes)
             text += f", {len(self.nodes) - host} of {len(self.nodes)} nodes on the device"
+        if self.provider == "hybrid" and self.transfers:
+            text += f", {len(self.transfers)} transfers a run"
         if self.streaming:
             text += f", {self.streaming.summary}"
         return f"{text} ({self.reason})" if self.reason else text
@@ -104,4 +109,5 @@ class Placement:
             "reason": self.reason,
             "nodes": [vars(n) | {"kernels": list(n.kernels)} for n in self.nodes],
             "streaming": self.streaming.to_dict() if self.streaming else None,
+            "transfers": [vars(transfer) for transfer in self.transfers],
         }

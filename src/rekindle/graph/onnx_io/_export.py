@@ -137,11 +137,25 @@ def _open(node: Node) -> Node:
 def _node(node: Node, version: int) -> NodeProto:
     node = _open(node)
     proto: NodeProto = helper.make_node(
-        node.op_type, node.inputs, node.outputs, node.name or None, domain=node.domain or None
+        node.op_type,
+        node.inputs,
+        _outputs(node, version),
+        node.name or None,
+        domain=node.domain or None,
     )
     for key, value in node.attrs.items():
         proto.attribute.append(_attribute(node, version, key, value))
     return proto
+
+
+def _outputs(node: Node, version: int) -> tuple[str, ...]:
+    """The outputs, with names also for those that nobody reads and the operator must have."""
+    if not defs.has(node.op_type, version, node.domain):
+        return node.outputs
+    least = defs.get_schema(node.op_type, version, node.domain).min_output
+    stem = next(filter(None, node.outputs), node.op_type)
+    named = [*node.outputs, *[""] * (least - len(node.outputs))]
+    return tuple(name or (f"{stem}#unused{k}" if k < least else "") for k, name in enumerate(named))
 
 
 def _attribute(node: Node, version: int, key: str, value: Any) -> AttributeProto:

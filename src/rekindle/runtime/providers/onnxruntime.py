@@ -7,7 +7,8 @@ the list, since ONNX Runtime needs it for what the others lack; `strict` forbids
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import onnxruntime as ort
 from rekindle import _config
 from rekindle._errors import InputError, ModelError, UnsupportedOperatorError, UsageError
 from rekindle._types import DType, TensorSpec
-from rekindle.graph.ir import Array
+from rekindle.graph import onnx_io
+from rekindle.graph.ir import Array, Graph
 from rekindle.runtime._options import Options
 from rekindle.runtime.placement import Placement
 from rekindle.runtime.providers import Provider, register
@@ -62,6 +64,36 @@ class OnnxRuntimeBackend:
         del self._session
 
 
+class CpuPart:
+    """A graph on ONNX Runtime's CPU provider, from arrays to arrays.
+
+    `graph` must be one that `onnx_io.save` can write. UnsupportedOperatorError or ModelError where
+    ONNX Runtime does not take it.
+    """
+
+    def __init__(self, graph: Graph, threads: int | None = None) -> None:
+        self._names = graph.inputs
+        self._outputs = list(graph.outputs)
+        # Through a file, since a message ends at 2 GB; mapped weights outlive their directory.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            path = Path(folder) / "part.onnx"
+            onnx_io.save(graph, path)
+            try:
+                self._session = ort.InferenceSession(
+                    str(path), _settings(threads), providers=[_CPU]
+                )
+            except Exception as error:  # ONNX Runtime's own errors share no public base
+                raise _translate(error, path) from error
+
+    def __call__(self, inputs: Sequence[Array | None]) -> Sequence[Array]:
+        """Inputs and outputs in the graph's order."""
+        feeds = dict(zip(self._names, inputs, strict=True))
+        try:
+            return list(self._session.run(self._outputs, feeds))
+        except Exception as error:  # ONNX Runtime's own errors share no public base
+            raise InputError(f"ONNX Runtime could not run its part: {error}") from error
+
+
 def execution_providers() -> list[str]:
     """Installed execution providers in the order they are asked for."""
     installed = ort.get_available_providers()
@@ -79,10 +111,7 @@ def execution_providers() -> list[str]:
 
 def _open(path: Path, options: Options, reason: str) -> OnnxRuntimeBackend:
     options.refuse("onnxruntime", "device", "memory_limit_bytes")
-    settings = ort.SessionOptions()
-    settings.log_severity_level = 3
-    if options.threads:
-        settings.intra_op_num_threads = options.threads
+    settings = _settings(options.threads)
     providers = execution_providers()
     if options.strict and providers[0] != _CPU:
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -92,6 +121,14 @@ def _open(path: Path, options: Options, reason: str) -> OnnxRuntimeBackend:
     except Exception as error:  # ONNX Runtime's own errors share no public base
         raise _translate(error, path) from error
     return OnnxRuntimeBackend(session, reason)
+
+
+def _settings(threads: int | None) -> ort.SessionOptions:
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 3
+    if threads:
+        settings.intra_op_num_threads = threads
+    return settings
 
 
 def _translate(error: Exception, path: Path) -> ModelError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,12 +13,13 @@ from rekindle.engine.alternatives import buildable
 from rekindle.engine.cache import Executors
 from rekindle.engine.executor import Executor
 from rekindle.engine.kernels import check_disabled
-from rekindle.engine.plan import HostStep, Plan, plan
+from rekindle.engine.plan import HostStep, Plan, Step, plan
 from rekindle.engine.streaming import Residency, residency
+from rekindle.engine.transfers import transfers
 from rekindle.graph import onnx_io, passes
 from rekindle.graph.cost import parameter_count
 from rekindle.graph.infer import bind
-from rekindle.graph.ir import Array, Graph
+from rekindle.graph.ir import Array, Graph, Node
 from rekindle.runtime._options import Options
 from rekindle.runtime.placement import PlacedNode, Placement, Streaming
 from rekindle.runtime.providers import Provider, register
@@ -32,12 +33,15 @@ def plan_for(graph: Graph, target: Target, shapes: Mapping[str, tuple[int, ...]]
     return plan(passes.run(bound, passes.DEVICE, target), target, graph.initializers)
 
 
-def plan_at_ones(graph: Graph, target: Target) -> Plan | None:
+Planner = Callable[[Graph, Target, Mapping[str, tuple[int, ...]]], Plan]
+
+
+def plan_at_ones(graph: Graph, target: Target, planner: Planner = plan_for) -> Plan | None:
     """Plan with dynamic dimensions as 1; None where the model cannot take that."""
     check_disabled(target)
     specs = graph.input_specs()
     try:
-        return plan_for(graph, target, {spec.name: _ones(spec.shape) for spec in specs})
+        return planner(graph, target, {spec.name: _ones(spec.shape) for spec in specs})
     except RekindleError:
         if all(spec.is_static for spec in specs):
             raise
@@ -45,9 +49,18 @@ def plan_at_ones(graph: Graph, target: Target) -> Plan | None:
 
 
 class OpenCLBackend:
-    """A model on an OpenCL device."""
+    """A model on an OpenCL device; with another `planner`, parts of it elsewhere."""
 
-    def __init__(self, graph: Graph, device: Device, options: Options, reason: str) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        device: Device,
+        options: Options,
+        reason: str,
+        provider: str = "opencl",
+        planner: Planner = plan_for,
+    ) -> None:
+        self._provider, self._planner = provider, planner
         self.inputs = graph.input_specs()
         self.outputs = graph.output_specs()
         self.parameters: int | None = parameter_count(graph)
@@ -60,8 +73,8 @@ class OpenCLBackend:
         self._limit_bytes = min(
             options.memory_limit_bytes or self._target.global_bytes, self._target.global_bytes
         )
-        self._placement = Placement("opencl", device.name, reason)
-        first = plan_at_ones(self._graph, self._target)
+        self._placement = Placement(provider, device.name, reason)
+        first = plan_at_ones(self._graph, self._target, planner)
         self.peak_device_bytes = first.device_bytes if first else None
         if first:
             self._placement = self._place(first, self._admit(first))
@@ -82,7 +95,7 @@ class OpenCLBackend:
         executor = self._executors.get(key)
         if executor is None:
             shapes = {spec.name: feeds[spec.name].shape for spec in self.inputs}
-            executor = self._open(key, plan_for(self._graph, self._target, shapes))
+            executor = self._open(key, self._planner(self._graph, self._target, shapes))
         return executor.run(feeds)
 
     def close(self) -> None:
@@ -118,16 +131,24 @@ class OpenCLBackend:
     def _place(
         self, chosen: Plan, kept: Residency, bandwidth_bytes_s: float | None = None
     ) -> Placement:
-        nodes = [
-            PlacedNode(s.node.name or s.node.outputs[0], s.node.qualified, "host", (), s.reason)
-            if isinstance(s, HostStep)
-            else PlacedNode(
-                s.node.name or s.node.outputs[0], s.node.qualified, "device", s.algorithms, s.reason
-            )
-            for s in chosen.steps
-        ]
+        nodes = [placed for step in chosen.steps for placed in _placed(step)]
         streaming = Streaming.of(kept, self._limit_bytes, bandwidth_bytes_s)
-        return Placement("opencl", self._device.name, self._reason, nodes, streaming)
+        moved = transfers(chosen)
+        return Placement(self._provider, self._device.name, self._reason, nodes, streaming, moved)
+
+
+def _placed(step: Step) -> list[PlacedNode]:
+    """The nodes that a step stands for."""
+    if isinstance(step, HostStep):
+        by = ("onnxruntime",) if step.run else ()
+        nodes = step.parts or ((step.node, step.reason),)
+        return [PlacedNode(_label(n), n.qualified, "host", by, reason) for n, reason in nodes]
+    node = step.node
+    return [PlacedNode(_label(node), node.qualified, "device", step.algorithms, step.reason)]
+
+
+def _label(node: Node) -> str:
+    return node.name or next(filter(None, node.outputs))
 
 
 def _ones(shape: tuple[int | str, ...]) -> tuple[int, ...]:
