@@ -127,10 +127,12 @@ def test_what_the_passes_change_is_told_apart(path: Path, monkeypatch: pytest.Mo
 def test_host_nodes_are_listed_and_not_compared(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Relu", ["x"], ["r"], name="cut"),
-        helper.make_node("Trilu", ["r"], ["h"], name="peak"),
+        helper.make_node("ReverseSequence", ["r", "lengths"], ["h"], name="peak",
+                         batch_axis=0, time_axis=1),
         helper.make_node("Neg", ["h"], ["y"], name="turn"),
     ]
-    path = write(model(nodes, {"x": [2, 5]}, {"y": [2, 5]}), tmp_path)
+    lengths = {"lengths": np.array([3, 5])}
+    path = write(model(nodes, {"x": [2, 5]}, {"y": [2, 5]}, lengths), tmp_path)
     found = verify(path, {"x": np.arange(10, dtype=np.float32).reshape(2, 5)})
     assert found.agrees
     assert [(c.node, c.where, c.difference) for c in found.nodes] == [
@@ -138,7 +140,7 @@ def test_host_nodes_are_listed_and_not_compared(tmp_path: Path) -> None:
         ("peak", "host", None),
         ("turn", "device", 0.0),
     ]
-    assert "Trilu" in found.nodes[1].problem
+    assert "ReverseSequence" in found.nodes[1].problem
     assert [check.node for check in found.worst(9)] == ["cut", "turn"]
 
 
