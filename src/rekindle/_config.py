@@ -28,7 +28,7 @@ VARIABLES = (
     Variable(
         "REKINDLE_PROVIDER",
         "unset",
-        "Provider that `auto` resolves to: opencl, onnxruntime, torchscript, reference.",
+        "Provider that `auto` resolves to: opencl, hybrid, onnxruntime, torchscript, reference.",
     ),
     Variable("REKINDLE_DEVICE", "unset", "Default OpenCL device: an index or part of its name."),
     Variable(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from recorded_devices import Driver, devices, facts, llvmpipe, pocl, rusticl
 
 from rekindle import open_session
 from rekindle._errors import NotFoundError
@@ -60,6 +61,20 @@ def test_a_measured_device_that_is_gone_is_not_taken(
     selection.remember(path, {"opencl": 1.0, "onnxruntime": 3.0})
     monkeypatch.setattr(selection, "list_devices", tuple)
     assert selection.choose(path, "onnx")[0] == "onnxruntime"
+
+
+@pytest.mark.parametrize(
+    ("driver", "expected"),
+    [(rusticl(facts()), "hybrid"), (pocl(), "opencl"), (rusticl(llvmpipe()), "opencl")],
+    ids=["a card", "PoCL", "llvmpipe"],
+)
+def test_hybrid_needs_a_device_that_is_not_the_processor(
+    path: Path, monkeypatch: pytest.MonkeyPatch, driver: Driver, expected: str
+) -> None:
+    (device,) = devices(driver)
+    monkeypatch.setattr(selection, "select_device", lambda: device)
+    selection.remember(path, {"opencl": 2.0, "onnxruntime": 3.0, "hybrid": 1.0})
+    assert selection.choose(path, "onnx")[0] == expected
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"p50_ms": 3}', '{"p50_ms": {"opencl": "x"}}'])

@@ -127,8 +127,9 @@ def test_what_the_passes_change_is_told_apart(path: Path, monkeypatch: pytest.Mo
 def test_host_nodes_are_listed_and_not_compared(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Relu", ["x"], ["r"], name="cut"),
-        helper.make_node("ReverseSequence", ["r", "lengths"], ["h"], name="peak",
-                         batch_axis=0, time_axis=1),
+        helper.make_node(
+            "ReverseSequence", ["r", "lengths"], ["h"], name="peak", batch_axis=0, time_axis=1
+        ),
         helper.make_node("Neg", ["h"], ["y"], name="turn"),
     ]
     lengths = {"lengths": np.array([3, 5])}

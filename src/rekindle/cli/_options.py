@@ -31,7 +31,9 @@ CardOption = Annotated[
 ProviderOption = Annotated[
     str,
     typer.Option(
-        "--provider", "-p", help="What runs it: auto, opencl, onnxruntime, torchscript, reference."
+        "--provider",
+        "-p",
+        help="What runs it: auto, opencl, hybrid, onnxruntime, torchscript, reference.",
     ),
 ]
 DeviceOption = Annotated[

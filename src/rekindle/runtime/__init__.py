@@ -31,9 +31,10 @@ def open_session(
 
     model: a path to an ONNX file, a TorchScript archive or a torch.export archive (told from the
         content), a model folder with a card, or the name of a bundled model.
-    provider: `opencl`, `onnxruntime`, `torchscript`, `reference`, or `auto`: the one measured
-        fastest on this machine for this model, else `opencl` where there is a device, else
-        ONNX Runtime. The choice and its reason stand in `session.placement`.
+    provider: `opencl`, `hybrid` (the OpenCL device and the CPU together), `onnxruntime`,
+        `torchscript`, `reference`, or `auto`: the one measured fastest on this machine for this
+        model, else `opencl` where there is a device, else ONNX Runtime. The choice and
+        its reason stand in `session.placement`.
     device: which OpenCL device, by index or part of its name; None takes the best one.
     precision: `model` or `fp32`; other storage types raise NotBuiltError in this version.
     strict: refuse to run any node on the host instead of the device.

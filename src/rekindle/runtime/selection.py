@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rekindle import _config
 from rekindle._log import warn_once
-from rekindle.device import list_devices
+from rekindle.device import list_devices, select_device
 from rekindle.runtime.framework import Framework
 from rekindle.runtime.providers import REGISTRY
 
@@ -23,7 +23,8 @@ def choose(path: Path, framework: Framework) -> tuple[str, str]:
 
     Order: REKINDLE_PROVIDER; the fastest of this machine's own measurements of this very file
     (`rekindle bench` remembers them); `opencl` where there is a device; else ONNX Runtime, or
-    PyTorch for a TorchScript or torch.export archive.
+    PyTorch for a TorchScript or torch.export archive. `hybrid` only where it was measured fastest
+    and the OpenCL device is not the host's own processor.
     """
     if wanted := _config.read("REKINDLE_PROVIDER"):
         REGISTRY.get(wanted)
@@ -32,8 +33,10 @@ def choose(path: Path, framework: Framework) -> tuple[str, str]:
     measured = {
         name: ms
         for name, ms in _remembered(path).items()
-        if name in REGISTRY and (name != "opencl" or devices)
+        if name in REGISTRY and (name not in ("opencl", "hybrid") or devices)
     }
+    if "hybrid" in measured and select_device().is_host_cpu:
+        del measured["hybrid"]  # both sides are the same processor
     if measured:
         best = min(measured, key=lambda name: measured[name])
         figures = ", ".join(f"{name} {ms:.2f} ms" for name, ms in sorted(measured.items()))

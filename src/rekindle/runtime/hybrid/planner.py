@@ -38,7 +38,7 @@ class Planner:
     def __call__(self, graph: Graph, target: Target, shapes: Mapping[str, tuple[int, ...]]) -> Plan:
         """Plan a loaded graph for concrete input shapes. Raises as planning does."""
         bound = bind(graph, shapes)
-        whole = plan(passes.run(bound, passes.DEVICE, target), target)
+        whole = plan(passes.run(bound, passes.DEVICE, target), target, graph.initializers)
         units = units_of(bound, whole)
         refused: set[str] = set()
         while True:
@@ -54,7 +54,8 @@ class Planner:
                     refused |= self._refused(bound, part, error)
                     break
             else:
-                made = plan(passes.run(divided, passes.DEVICE, target), target)
+                rest = passes.run(divided, passes.DEVICE, target)
+                made = plan(rest, target, graph.initializers)
                 reasons = _reasons(units)
                 steps = tuple(_with_part(step, opened, parts, reasons) for step in made.steps)
                 return replace(made, steps=steps)
