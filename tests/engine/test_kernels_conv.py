@@ -308,10 +308,10 @@ def test_epilogue_that_vectors_cannot_have() -> None:
     check(case, np.trunc(sums))
 
 
-def test_no_kernel_takes_half_precision() -> None:
+def test_no_kernel_takes_integers() -> None:
     case, _ = make("conv_direct", (1, 3, 4, 4), (2, 3, 3, 3))
-    half = replace(case.call.output, dtype=DType.FLOAT16)
-    assert chosen(replace(case.call, output=half), case.constants, case.target) is None
+    whole = replace(case.call.output, dtype=DType.INT32)
+    assert chosen(replace(case.call, output=whole), case.constants, case.target) is None
 
 
 def test_an_empty_batch_needs_no_launch() -> None:

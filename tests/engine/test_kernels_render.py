@@ -29,6 +29,7 @@ from rekindle.engine.kernels._render import (
     prelude,
     render,
     result_dtype,
+    storage_prelude,
     storage_type,
     vectorizable,
 )
@@ -57,7 +58,7 @@ def compute(exprs: Sequence[Expr], arrays: Sequence[Array], lanes: int = 1) -> l
     for k, expr in enumerate(exprs, len(arrays)):
         text = render(expr, names, dtypes, lanes=lanes)
         body.append(f"p{k}[i] = {text};" if vector else f"rk1_store({kinds[k]}, p{k}, i, {text});")
-    source = "".join(prelude(n) for n in dict.fromkeys((1, lanes)))
+    source = storage_prelude() + "".join(prelude(n) for n in dict.fromkeys((1, lanes)))
     source += f"__kernel void f({', '.join(params)}) {{ int i = get_global_id(0); "
     source += "\n".join(body) + "}"
     context = compiler_for(pocl_device()).context

@@ -23,7 +23,7 @@ from rekindle import _config
 from rekindle._errors import KernelError
 from rekindle._log import debug, warn_once
 from rekindle.engine.kernels import Launch, source_text
-from rekindle.engine.kernels._render import prelude
+from rekindle.engine.kernels._render import prelude, storage_prelude
 
 OPTIONS = ("-cl-std=CL1.2", "-cl-mad-enable")
 """One option set everywhere. Relaxed math never: NaN and infinity must survive."""
@@ -54,7 +54,7 @@ def program_source(specs: Iterable[Specialisation]) -> str:
         parts += [f"#undef {name}" for name in names]
     body = "\n".join(parts) + "\n"
     lanes = [n for n in (1, 4, 8, 16) if re.search(rf"\brk{n}_", body)]
-    return "\n".join([*(prelude(n) for n in lanes), body])
+    return "\n".join([storage_prelude(), *(prelude(n) for n in lanes), body])
 
 
 @dataclass

@@ -47,7 +47,9 @@ def first_excess(launches: Iterable[Launch]) -> str | None:
 def _elements(arg: Argument) -> int:
     if isinstance(arg, Value):
         return math.prod(arg.layout.physical_shape(arg.static_shape))
-    if isinstance(arg, (Packed, Workspace)):
+    if isinstance(arg, Packed):
+        return int(arg.nbytes / arg.itemsize)
+    if isinstance(arg, Workspace):
         return arg.nbytes // _FLOAT
     return 0
 

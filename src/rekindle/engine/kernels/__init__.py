@@ -43,6 +43,8 @@ class Packed:
     key: str
     nbytes: int
     pack: Callable[[], Array]
+    itemsize: float = 4
+    """Bytes of an element as the kernel counts them; half a byte for numbers of four bits."""
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
-from rekindle._types import DType
 from rekindle.engine.kernels import Context
 from rekindle.engine.kernels._epilogue import takes, vectorizes
+from rekindle.engine.kernels._render import SINGLE, storage_type
+from rekindle.engine.kernels._weights import FLOAT, Weights, weights_of
 from rekindle.engine.kernels._window import Window, window
+from rekindle.graph.decode import Decode
 from rekindle.graph.ir import Array, Value
 from rekindle.graph.lowering import LogicalCall
 
@@ -28,7 +31,7 @@ class Problem:
     w: Value
     bias: Value | None
     y: Value
-    weights: Array
+    weights: Weights
     """(M, channels of an unmerged group, KH, KW)."""
     bias_array: Array | None
     window: Window
@@ -45,7 +48,7 @@ class Problem:
 
     @property
     def c_group(self) -> int:
-        return int(self.weights.shape[1]) * self.merged
+        return int(self.weights.array.shape[1]) * self.merged
 
     @property
     def m_group(self) -> int:
@@ -53,7 +56,12 @@ class Problem:
 
     @property
     def m(self) -> int:
-        return int(self.weights.shape[0])
+        return int(self.weights.array.shape[0])
+
+    @property
+    def defines(self) -> tuple[tuple[str, str], ...]:
+        """XT, YT: how x and y are stored."""
+        return ("XT", storage_type(self.x.dtype)), ("YT", storage_type(self.y.dtype))
 
     @property
     def is_empty(self) -> bool:
@@ -70,27 +78,44 @@ class Problem:
         return outputs * (2 * math.prod(self.w.static_shape[1:]) + each)
 
 
-def problem(call: LogicalCall, context: Context, merged: int = 1) -> Problem:
-    """The call in numbers; it must satisfy `is_constant_planar`."""
+def problem(
+    call: LogicalCall,
+    context: Context,
+    merged: int = 1,
+    *,
+    decodes: Collection[str] = (FLOAT,),
+) -> Problem:
+    """The call in numbers; it must satisfy `is_constant_planar`.
+
+    `decodes`: the storage types of weights that the kernel's source takes (see `_weights`).
+    """
     x, w, bias = call.inputs[:3]
     assert x is not None
     assert w is not None
-    weights = context.constant(w.name)
-    assert weights is not None
-    win = window(call, weights.shape[2:])
+    array = context.constant(w.name)
+    assert array is not None
+    win = window(call, array.shape[2:])
     if win.is_pointwise:
         win = win.flattened()
-        weights = weights.reshape(*weights.shape[:2], 1, 1)
-    elif len(win.size) == 1:
-        weights = weights[:, :, None]
+    decode: Decode | None = call.params.get("decode")
+    if decode is not None:
+        decode = replace(decode, scale=_planar(decode.scale))
+    weights = weights_of(w.name, _planar(array), decode, decodes, whole=merged == 1)
     return Problem(
         x, w, bias, call.output, weights, context.constant(bias.name) if bias else None,
         win.lifted(2), call.params["group"] // merged, merged,
     )  # fmt: skip
 
 
+def _planar(w: Array) -> Array:
+    """(M, C, KH, KW): one axis becomes the second; the axes of a 1 x 1 x ... window are one."""
+    if w.ndim == 3:
+        return w[:, :, None]
+    return w if w.ndim == 4 else w.reshape(*w.shape[:2], 1, 1)
+
+
 def is_constant_planar(call: LogicalCall, context: Context) -> bool:
-    """Float32, weights and bias known now, two spatial axes or one (or any, for 1 x 1).
+    """Floats, weights and bias known now, two spatial axes or one (or any, for 1 x 1).
 
     And an epilogue that works on vectors.
     """
@@ -98,10 +123,17 @@ def is_constant_planar(call: LogicalCall, context: Context) -> bool:
     assert x is not None
     assert w is not None
     known = all(context.constant(v.name) is not None for v in (w, bias) if v)
-    if not known or any(v.dtype is not DType.FLOAT32 for v in (x, w, bias, call.output) if v):
+    if not known or not has_floats(call):
         return False
     planar = len(x.static_shape) <= 4 or window(call, w.static_shape[2:]).is_pointwise
     return planar and len(x.static_shape) >= 3 and takes(call, 3) and vectorizes(call, 3)
+
+
+def has_floats(call: LogicalCall) -> bool:
+    """Whether all values are floats of 32 or 16 bits, but for weights with a decoding."""
+    x, w, bias = call.inputs[:3]
+    checked = [x, None if call.params.get("decode") is not None else w, bias, call.output]
+    return all(v.dtype in SINGLE for v in checked if v)
 
 
 def blocks(call: LogicalCall) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rekindle._types import DType
-from rekindle.engine.kernels._render import render, vectorizable
+from rekindle.engine.kernels._render import SINGLE, render, storage_type, vectorizable
 from rekindle.graph.expr import Expr, size
 from rekindle.graph.ir import Value
 from rekindle.graph.lowering import LogicalCall
@@ -44,17 +44,19 @@ def operands(call: LogicalCall, first: int) -> tuple[Value, ...]:
 
 
 def takes(call: LogicalCall, first: int) -> bool:
-    """Whether every operand is float32 and has the output's shape and layout, or one element."""
+    """Whether every operand is a float of 32 or 16 bits with the output's shape and layout, or one
+    element.
+    """
     out = call.output
     return all(
-        v.dtype is DType.FLOAT32
+        v.dtype in SINGLE
         and (is_single(v) or (v.static_shape == out.static_shape and v.layout == out.layout))
         for v in operands(call, first)
     )
 
 
 def vectorizes(call: LogicalCall, first: int) -> bool:
-    """Whether the epilogue can be written for vectors: float32 throughout, conditions aside."""
+    """Whether the epilogue can be written for vectors: in float throughout, conditions aside."""
     expr: Expr | None = call.params.get("epilogue")
     count = 1 + len(operands(call, first))
     return expr is None or vectorizable(expr, [DType.FLOAT32] * count)
@@ -89,11 +91,13 @@ def epilogue(
 
 
 def _params(extra: Sequence[Value]) -> str:
-    return "".join(f"const __global float *restrict e{i}, " for i in range(1, len(extra) + 1))
+    kinds = [storage_type(v.dtype) for v in extra]
+    return "".join(f"const __global {t} *restrict e{i}, " for i, t in enumerate(kinds, 1))
 
 
 def _read(number: int, value: Value, lanes: int) -> str:
-    kind = "float" if lanes == 1 else f"float{lanes}"
-    if is_single(value):
-        return f"const {kind} r{number} = ({kind})(e{number}[0]);"
-    return f"const {kind} r{number} = *(const __global {kind} *)(e{number} + (at));"
+    kind, stored = "float" if lanes == 1 else f"float{lanes}", storage_type(value.dtype)
+    if is_single(value) or lanes == 1:
+        at = "0" if is_single(value) else "at"
+        return f"const {kind} r{number} = ({kind})(rk1_load({stored}, e{number}, {at}));"
+    return f"const {kind} r{number} = rk_load({lanes}, {stored}, e{number} + (at));"

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from rekindle._types import DType
-from rekindle.engine.kernels import Packed
+from rekindle.engine.kernels import Argument, Context, Packed
 from rekindle.engine.kernels._epilogue import Epilogue, epilogue, operands
 from rekindle.engine.kernels._packing import zeros
+from rekindle.engine.kernels._render import SINGLE, storage_type
+from rekindle.engine.kernels._weights import (
+    BFLOAT16,
+    FLOAT,
+    HALF,
+    INT4,
+    INT8,
+    Weights,
+    weights_of,
+)
+from rekindle.graph.decode import Decode
 from rekindle.graph.ir import Array, Value
 from rekindle.graph.lowering import LogicalCall
 
@@ -95,15 +105,16 @@ class Product:
     def _reader(self, lanes: int) -> Callable[[int, Value], str]:
         kind = "float" if lanes == 1 else f"float{lanes}"
 
-        def read(number: int, _: Value) -> str:
+        def read(number: int, value: Value) -> str:
+            stored = storage_type(value.dtype)
             rows, columns = self.operand_dims[number - 1][-2:]
             at = f"e{number} + table[{number + 1}]"
             # By name, so that products of other sizes share the program.
             at += f" + (row) * {'N' if columns == self.n else columns}" if rows > 1 else ""
             if columns == 1 or lanes == 1:
                 at += " + (col)" if columns > 1 else ""
-                return f"const {kind} r{number} = ({kind})(*({at}));"
-            return f"const {kind} r{number} = LOAD({at} + (col));"
+                return f"const {kind} r{number} = ({kind})(rk1_load({stored}, {at}, 0));"
+            return f"const {kind} r{number} = rk_load_any({lanes}, {stored}, {at} + (col));"
 
         return read
 
@@ -133,8 +144,82 @@ def _flattened(dims: Dims, out: Dims) -> Dims | None:
     return (math.prod(dims[:-1]), dims[-1]) if dims[:-1] == out[:-1] else None
 
 
+def weights(what: Product, context: Context, decodes: Collection[str]) -> Weights | None:
+    """A constant b in one of the storage types `decodes`; None: it is computed.
+
+    Its array is (matrices, K, N), whichever way b lies, and so are the scales.
+    """
+    array = context.constant(what.b.name)
+    if array is None:
+        return None
+    decode: Decode | None = what.call.params.get("decode")
+    if decode is not None:
+        axis = decode.axis % array.ndim - array.ndim
+        if what.transpose_b:
+            axis = -3 - axis
+        decode = Decode(_matrices(decode.scale, what.transpose_b), axis, decode.group)
+        whole = what.matrices_b == 1 and (axis == -2 if decode.group else True)
+        whole = whole and (decode.group > 0 or decode.scale.shape[1] == 1)
+        if not whole:
+            array, decode = decode(_matrices(array, what.transpose_b)), None
+            return weights_of(what.b.name, array, None, (FLOAT,))
+    return weights_of(what.b.name, _matrices(array, what.transpose_b), decode, decodes)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """b as GPU kernels read it: row by row, term after term."""
+
+    b: Argument
+    transposed: bool
+    """Whether b is (N, K)."""
+    defines: tuple[tuple[str, str], ...]
+    scales: tuple[Argument, ...]
+    """Factors of the columns, or of groups of terms, and how many terms share one."""
+
+
+def terms(what: Product, context: Context, *, upright: bool = False) -> Terms:
+    """B as it lies, if it is stored in a type of its own; quantised or `upright`: (K, N)."""
+    found = weights(what, context, (FLOAT, HALF, BFLOAT16, INT8, INT4))
+    coded = what.call.params.get("decode") is not None
+    if found is None or not (coded or (upright and what.transpose_b)):
+        plain = Weights("", np.zeros(0, np.float32), storage_type(what.b.dtype))
+        return Terms(what.b, what.transpose_b, plain.defines("BT"), ())
+
+    def in_pairs() -> Array:
+        full = np.pad(found.array, [(0, 0), (0, what.k % 2), (0, 0)])
+        low, high = ((full[:, i::2] + 8).astype(np.uint8) for i in (0, 1))
+        return np.asarray(low | high << 4)
+
+    scales: tuple[Argument, ...] = ()
+    if found.decode is not None:
+        scales = (_term_scales(what, found.decode), np.int32(found.group))
+    packed = found.packed("terms", found.array.size, lambda: found.array)
+    if found.storage == INT4:
+        count = found.array.shape[0] * -(-what.k // 2) * what.n
+        packed = replace(packed, nbytes=count, pack=in_pairs)
+    return Terms(packed, False, found.defines("BT"), scales)
+
+
+def _term_scales(what: Product, decode: Decode) -> Packed:
+    """Scales (1, groups or 1, N or 1) as (groups or 1, N)."""
+    shape = (decode.scale.shape[1], what.n)
+
+    def pack() -> Array:
+        return np.ascontiguousarray(np.broadcast_to(decode.scale[0], shape), np.float32)
+
+    return Packed(f"term_scales:{what.b.name}", 4 * math.prod(shape), pack)
+
+
+def _matrices(b: Array, transposed: bool) -> Array:
+    full = b.reshape(-1, *b.shape[-2:])
+    return full.swapaxes(1, 2) if transposed else full
+
+
 def takes(call: LogicalCall) -> bool:
-    """Whether everything is float32 and row-major, and the sum has terms."""
-    values = [v for v in (*call.inputs, call.output) if v is not None]
-    plain = all(v.dtype is DType.FLOAT32 and not v.layout.block for v in values)
+    """Whether all are floats of 32 or 16 bits and row-major, and the sum has terms."""
+    a, b, *rest = call.inputs
+    coded = call.params.get("decode") is not None
+    floats = [v for v in (a, None if coded else b, *rest, call.output) if v is not None]
+    plain = all(v.dtype in SINGLE and not v.layout.block for v in floats)
     return plain and product(call).k > 0

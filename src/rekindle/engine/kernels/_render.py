@@ -30,7 +30,8 @@ _STORAGE = {
     DType.UINT16: "ushort", DType.INT32: "int", DType.UINT32: "uint", DType.INT64: "long",
     DType.UINT64: "ulong", DType.BOOL: "uchar",
 }  # fmt: skip
-_SINGLE = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
+SINGLE = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
+"""Floats that are computed in float, however they are stored."""
 _COMPARISONS = {"lt": "<", "le": "<=", "eq": "=="}
 _LOGICAL = {"and": "&", "or": "|", "xor": "^"}
 _ARITHMETIC = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
@@ -49,7 +50,7 @@ def storage_type(dtype: DType) -> str:
 
 def compute_type(dtype: DType) -> str:
     """C type of an element in a variable: the storage type, float for 16-bit floats."""
-    return "float" if dtype in _SINGLE else storage_type(dtype)
+    return "float" if dtype in SINGLE else storage_type(dtype)
 
 
 def render(expr: Expr, args: Sequence[str], dtypes: Sequence[DType], *, lanes: int = 1) -> str:
@@ -88,7 +89,7 @@ def vectorizable(expr: Expr, dtypes: Sequence[DType]) -> bool:
 def prelude(lanes: int) -> str:
     """C text of the functions that expressions of this width call, once for each program.
 
-    Width 1 also brings the functions for other dtypes, `rk1_load` and `rk1_store`.
+    Width 1 also brings the functions for other dtypes. All rely on `storage_prelude`.
     """
     if lanes not in LANES:
         raise ValueError(f"lanes is {lanes}; known: {LANES}")
@@ -99,6 +100,11 @@ def prelude(lanes: int) -> str:
     text = head + (folder / "_math.cl").read_text("utf-8") + "#undef V\n#undef I\n"
     text += "#undef LANES\n#undef F\n"
     return (folder / "_scalar.cl").read_text("utf-8") + text if lanes == 1 else text
+
+
+def storage_prelude() -> str:
+    """C text of `rk_load`, `rk_store` and their like, at the head of every program."""
+    return (Path(__file__).parent / "_storage.cl").read_text("utf-8")
 
 
 def float_literal(value: float) -> str:
@@ -175,7 +181,7 @@ class _Renderer:
             if self._lanes > 1:
                 return f"({self._mask})({-1 if value else 0})"
             return "1" if value else "0"
-        if dtype in _SINGLE:
+        if dtype in SINGLE:
             text = float_literal(float(value))
             return f"({self._vector})({text})" if self._lanes > 1 else text
         if dtype is DType.FLOAT64:
@@ -185,7 +191,7 @@ class _Renderer:
         return _integer_literal(value, dtype)
 
     def _convert(self, text: str, source: DType, to: DType) -> str:
-        if source is to or (source in _SINGLE and to is DType.FLOAT32):
+        if source is to or (source in SINGLE and to is DType.FLOAT32):
             return text
         if self._lanes > 1:
             if to is DType.BOOL:
@@ -193,7 +199,7 @@ class _Renderer:
             return f"({text} ? ({self._vector})(1.0f) : ({self._vector})(0.0f))"
         if to is DType.BOOL:
             return f"({text} != 0)"
-        if to in _SINGLE:
+        if to in SINGLE:
             rounded = "" if to is DType.FLOAT32 else f"rk1_round_{to.value}"
             return f"{rounded}((float)({text}))"
         if source.is_float and not to.is_float:

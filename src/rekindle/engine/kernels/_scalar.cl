@@ -41,50 +41,6 @@ RK1_INTEGER(uint, uint)
 RK1_INTEGER(long, ulong)
 RK1_INTEGER(ulong, ulong)
 
-/* Storage of 16-bit floats; arithmetic is in float. bfloat16 rounds half to even. */
-static inline float rk1_from_bfloat16(ushort x) { return as_float((uint)x << 16); }
-static inline ushort rk1_to_bfloat16(float x) {
-  uint bits = as_uint(x);
-  return x != x ? (ushort)0x7fc0 : (ushort)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-static inline float rk1_round_bfloat16(float x) { return rk1_from_bfloat16(rk1_to_bfloat16(x)); }
-static inline float rk1_round_float16(float x) {
-  ushort bits;
-  vstore_half(x, 0, (half *)&bits);
-  return vload_half(0, (const half *)&bits);
-}
-
-/* How each storage type is read and written: the name of the type selects. */
-typedef ushort rk1_bfloat16;
-#define rk1_load_float(p, i) ((p)[i])
-#define rk1_load_double(p, i) ((p)[i])
-#define rk1_load_char(p, i) ((p)[i])
-#define rk1_load_uchar(p, i) ((p)[i])
-#define rk1_load_short(p, i) ((p)[i])
-#define rk1_load_ushort(p, i) ((p)[i])
-#define rk1_load_int(p, i) ((p)[i])
-#define rk1_load_uint(p, i) ((p)[i])
-#define rk1_load_long(p, i) ((p)[i])
-#define rk1_load_ulong(p, i) ((p)[i])
-#define rk1_load_half(p, i) vload_half(i, p)
-#define rk1_load_rk1_bfloat16(p, i) rk1_from_bfloat16((p)[i])
-#define rk1_store_float(p, i, v) ((p)[i] = (v))
-#define rk1_store_double(p, i, v) ((p)[i] = (v))
-#define rk1_store_char(p, i, v) ((p)[i] = (v))
-#define rk1_store_uchar(p, i, v) ((p)[i] = (v))
-#define rk1_store_short(p, i, v) ((p)[i] = (v))
-#define rk1_store_ushort(p, i, v) ((p)[i] = (v))
-#define rk1_store_int(p, i, v) ((p)[i] = (v))
-#define rk1_store_uint(p, i, v) ((p)[i] = (v))
-#define rk1_store_long(p, i, v) ((p)[i] = (v))
-#define rk1_store_ulong(p, i, v) ((p)[i] = (v))
-#define rk1_store_half(p, i, v) vstore_half(v, i, p)
-#define rk1_store_rk1_bfloat16(p, i, v) ((p)[i] = rk1_to_bfloat16(v))
-#define rk1_load(T, p, i) rk1_paste(rk1_load_, T)(p, i)
-#define rk1_store(T, p, i, v) rk1_paste(rk1_store_, T)(p, i, v)
-#define rk1_paste(a, b) rk1_paste_(a, b)
-#define rk1_paste_(a, b) a##b
-
 #ifdef cl_khr_fp64
 static inline double rk1_double_max(double a, double b) { return a > b || a != a ? a : b; }
 static inline double rk1_double_min(double a, double b) { return a < b || a != a ? a : b; }

@@ -7,7 +7,8 @@
    are 1 in front.
 
    XB, YB   channel block of x and y, 0: row-major
-   BIAS     the bias is read */
+   BIAS     the bias is read
+   XT, WT, BT, YT  how x, the weights, the bias and y are stored */
 #if XB
 #define X_AT(n, c) ((((n) * ((C + XB - 1) / XB) + (c) / XB) * D * H * W) * XB + (c) % XB)
 #define X_STEP XB
@@ -22,38 +23,38 @@
 #endif
 
 __kernel void NAME(conv)(
-    const __global float *restrict x, const __global float *restrict w,
+    const __global XT *restrict x, const __global WT *restrict w,
 #if BIAS
-    const __global float *restrict bias,
+    const __global BT *restrict bias,
 #endif
     int C, int M, int CG, int MG, int D, int H, int W, int KD, int KH, int KW, int OD, int OH,
     int OW, int SD, int SH, int SW, int PD, int PH, int PW, int LD, int LH, int LW,
-    EPILOGUE_PARAMS __global float *restrict y)
+    EPILOGUE_PARAMS __global YT *restrict y)
 {
   const int s = get_global_id(0), m = get_global_id(1), n = get_global_id(2);
   const int at = Y_AT(n, m, s, OD * OH * OW);
   if (m >= M) {
-    y[at] = 0.0f;
+    rk1_store(YT, y, at, 0.0f);
     return;
   }
   const int x0 = s % OW * SW - PW, y0 = s / OW % OH * SH - PH, z0 = s / OW / OH * SD - PD;
-  const __global float *k = w + m * CG * KD * KH * KW;
+  const __global WT *k = w + m * CG * KD * KH * KW;
   float v = 0.0f;
   for (int c = 0; c < CG; c++) {
-    const __global float *plane = x + X_AT(n, m / MG * CG + c);
+    const __global XT *plane = x + X_AT(n, m / MG * CG + c);
     for (int kz = 0; kz < KD; kz++)
       for (int ky = 0; ky < KH; ky++)
         for (int kx = 0; kx < KW; kx++, k++) {
           const int iz = z0 + kz * LD, iy = y0 + ky * LH, ix = x0 + kx * LW;
           if (iz >= 0 && iz < D && iy >= 0 && iy < H && ix >= 0 && ix < W)
-            v += plane[((iz * H + iy) * W + ix) * X_STEP] * *k;
+            v += rk1_load(XT, plane, ((iz * H + iy) * W + ix) * X_STEP) * rk1_load(WT, k, 0);
         }
   }
 #if BIAS
-  v += bias[m];
+  v += rk1_load(BT, bias, m);
 #endif
   EPILOGUE_READ(at)
-  y[at] = EPILOGUE;
+  rk1_store(YT, y, at, EPILOGUE);
 }
 #undef X_AT
 #undef X_STEP

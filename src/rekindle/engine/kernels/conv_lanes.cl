@@ -10,13 +10,8 @@
    Global size: (pixels up to 64 n, M / TM, batch).
 
    TM  output channels of a lane, a multiple of 4
-   XB  channels of a block of x: 4, or 1 (row-major) */
-#if XB == 4
-#define PIXEL float4
-#else
-#define PIXEL float
-#endif
-
+   XB  channels of a block of x: 4, or 1 (row-major)
+   XT, WT, YT  how x, the weights and y are stored */
 /* Weights are loaded as vectors: single loads in a loop LLVM does not merge for the scalar unit. */
 #if TM % 16 == 0
 #define WIDE 16
@@ -30,30 +25,30 @@
 #endif
 
 /* Adds one input channel of value s, with its TM weights at k. */
-static inline void NAME(add)(float *a, const __global float *restrict k, float s)
+static inline void NAME(add)(float *a, const __global WT *restrict k, float s)
 {
   #pragma unroll
   for (int i = 0; i < TM; i += WIDE) {
     union { WEIGHTS all; float each[WIDE]; } w;
-    w.all = *(const __global WEIGHTS *)(k + i);
+    w.all = rk_load(WIDE, WT, k + i);
     #pragma unroll
     for (int j = 0; j < WIDE; j++) a[i + j] += w.each[j] * s;
   }
 }
 
 __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(conv)(
-    const __global float *restrict x, const __global float *restrict w,
-    const __global float *restrict bias, const __global float *restrict zeros, int M, int XC,
+    const __global XT *restrict x, const __global WT *restrict w,
+    const __global float *restrict bias, const __global XT *restrict zeros, int M, int XC,
     int CB, int MG, int H, int W, int OH, int OW, int KH, int KW, int SH, int SW, int PH, int PW,
-    int DH, int DW, EPILOGUE_PARAMS __global float *restrict y)
+    int DH, int DW, EPILOGUE_PARAMS __global YT *restrict y)
 {
   const int panel = get_group_id(1), n = get_group_id(2), m0 = panel * TM;
   const int pixels = OH * OW, plane = H * W;
   const int mine = get_group_id(0) * 64 + get_local_id(0), p = min(mine, pixels - 1);
   const int y0 = p / OW * SH - PH, x0 = p % OW * SW - PW;
   /* x has XC blocks of channels; MG output channels read the CB blocks of their group. */
-  const __global PIXEL *image = (const __global PIXEL *)x + (n * XC + m0 / MG * CB) * plane;
-  const __global float *k = w + panel * KH * KW * CB * XB * TM;
+  const __global XT *image = x + (n * XC + m0 / MG * CB) * plane * XB;
+  const __global WT *k = w + panel * KH * KW * CB * XB * TM;
   float a[TM];
   #pragma unroll
   for (int i = 0; i < TM; i++) a[i] = 0.0f;
@@ -64,18 +59,18 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(conv)(
     do {
       const int iy = y0 + ky * DH, ix = x0 + kx * DW;
       const int inside = iy >= 0 && iy < H && ix >= 0 && ix < W;
-      const __global PIXEL *at = inside ? image + iy * W + ix : (const __global PIXEL *)zeros;
-      const int step = inside ? plane : 0;
+      const __global XT *at = inside ? image + (iy * W + ix) * XB : zeros;
+      const int step = inside ? plane * XB : 0;
       int cb = 0;
       do {
-        const PIXEL v = *at;
 #if XB == 4
+        const float4 v = rk_load(4, XT, at);
         NAME(add)(a, k, v.x);
         NAME(add)(a, k + TM, v.y);
         NAME(add)(a, k + 2 * TM, v.z);
         NAME(add)(a, k + 3 * TM, v.w);
 #else
-        NAME(add)(a, k, v);
+        NAME(add)(a, k, rk1_load(XT, at, 0));
 #endif
         at += step;
         k += XB * TM;
@@ -92,10 +87,9 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(conv)(
       float4 v = (float4)(a[i], a[i + 1], a[i + 2], a[i + 3]) + *(const __global float4 *)(bias + m);
       EPILOGUE_READ(at)
       v = EPILOGUE;
-      *(__global float4 *)(y + at) = (int4)(m, m + 1, m + 2, m + 3) < M ? v : (float4)0.0f;
+      rk_store(4, YT, (int4)(m, m + 1, m + 2, m + 3) < M ? v : (float4)0.0f, y + at);
     }
   }
 }
-#undef PIXEL
 #undef WIDE
 #undef WEIGHTS

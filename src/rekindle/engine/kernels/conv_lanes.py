@@ -12,10 +12,14 @@ from rekindle.engine.kernels import Context, Kernel, Launch, register
 from rekindle.engine.kernels import _conv as conv
 from rekindle.engine.kernels._epilogue import epilogue
 from rekindle.engine.kernels._packing import conv_panels, padded_vector, zeros
+from rekindle.engine.kernels._weights import BFLOAT16, FLOAT
 from rekindle.graph.lowering import LogicalCall
 
 BLOCK = 4
 _WAVE = 64
+_DECODES = (FLOAT, BFLOAT16)
+"""On the scalar unit a bfloat16 is decoded for nothing, where a half takes vector loads (27 % of
+peak on gfx803): those are widened."""
 _WAVES_PER_UNIT = 4
 """A compute unit has four SIMDs: fewer waves leave some idle."""
 
@@ -31,7 +35,8 @@ def _score(call: LogicalCall, context: Context) -> float:
 
 def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     x_block = conv.blocks(call)[0] or 1
-    problem = conv.problem(call, context, conv.groups_to_merge(call, x_block, BLOCK))
+    merged = conv.groups_to_merge(call, x_block, BLOCK)
+    problem = conv.problem(call, context, merged, decodes=_DECODES)
     if problem.is_empty:
         return []
     win, m, group = problem.window, problem.m, problem.group
@@ -47,7 +52,13 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
         Launch(
             kernel="conv_lanes",
             entry="conv",
-            defines=(("TM", str(panel)), ("XB", str(x_block)), *end.defines),
+            defines=(
+                ("TM", str(panel)),
+                ("XB", str(x_block)),
+                ("WT", problem.weights.storage),
+                *problem.defines,
+                *end.defines,
+            ),
             args=(
                 problem.x,
                 conv_panels(problem, x_block, panel, taps_first=True),

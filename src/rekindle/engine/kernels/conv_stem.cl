@@ -12,7 +12,8 @@
    and takes three times as long on AVX2.
 
    P, Q, VW  as in conv_tiled
-   SW        the stride along a row */
+   SW        the stride along a row
+   XT, YT    how x and y are stored; the weights, a few kilobytes, are float */
 #if VW == 16
 #define V float16
 #define I int16
@@ -26,9 +27,9 @@
 #define LOAD(p) (*(const __global V *)(p))
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
-    const __global float *restrict x, const __global float *restrict w,
+    const __global XT *restrict x, const __global float *restrict w,
     const __global float *restrict bias, int M, int C, int H, int W, int OH, int OW, int KH,
-    int KW, int SH, int PH, int PW, int DH, int DW, EPILOGUE_PARAMS __global float *restrict y)
+    int KW, int SH, int PH, int PW, int DH, int DW, EPILOGUE_PARAMS __global YT *restrict y)
 {
   const int oy = get_global_id(0), q = get_global_id(1), n = get_global_id(2);
   x += n * C * H * W;
@@ -45,7 +46,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
       for (int ky = 0; ky < KH; ky++, wp += KW * Q * 16) {
         const int iy = oy * SH - PH + ky * DH;
         if (iy < 0 || iy >= H) continue;
-        const __global float *row = x + (c * H + iy) * W;
+        const __global XT *row = x + (c * H + iy) * W;
         if (inside) {
           row += x0;
           const __global float *k = wp;
@@ -54,13 +55,13 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
             #pragma unroll
             for (int i = 0; i < P; i++)
               #pragma unroll
-              for (int r = 0; r < R; r++) a[i][r] += row[i * SW] * LOAD(k + r * VW);
+              for (int r = 0; r < R; r++) a[i][r] += rk1_load(XT, row, i * SW) * LOAD(k + r * VW);
         } else {
           for (int kx = 0; kx < KW; kx++)
             #pragma unroll
             for (int i = 0; i < P; i++) {
               const int ix = x0 + i * SW + kx * DW;
-              const float s = (uint)ix < (uint)W ? row[ix] : 0.0f;
+              const float s = (uint)ix < (uint)W ? rk1_load(XT, row, ix) : 0.0f;
               #pragma unroll
               for (int r = 0; r < R; r++) a[i][r] += s * LOAD(wp + (kx * R + r) * VW);
             }
@@ -76,7 +77,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
         V v = a[i][r];
         EPILOGUE_READ(first + i * 16)
         v = EPILOGUE;
-        *(__global V *)(y + first + i * 16) = real ? v : (V)0.0f;
+        rk_store(VW, YT, real ? v : (V)0.0f, y + first + i * 16);
       }
     }
   }

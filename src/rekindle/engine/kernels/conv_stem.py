@@ -41,6 +41,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
                 ("Q", str(tile.blocks)),
                 ("VW", str(width)),
                 ("SW", str(win.strides[1])),
+                *problem.defines,
                 *end.defines,
             ),
             args=(

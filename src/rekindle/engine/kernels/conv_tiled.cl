@@ -11,9 +11,16 @@
    Weights: (blocks of M / Q, blocks of C, KH, KW, 16 c, Q * 16 m), zero where a block is padded.
    Global size: (jobs, blocks of M / Q, batch); a job is T tiles.
 
+   Narrow x is widened a block of 16 channels at a time into s: one conversion serves 16 Q outputs.
+
    P, Q        the tile
    VW          floats in a vector: 8 or 16
-   POINTWISE   1 x 1, stride 1, no padding: pixel i of y is made of pixel i of x */
+   POINTWISE   1 x 1, stride 1, no padding: pixel i of y is made of pixel i of x
+   XT, WT, YT  how x, the weights and y are stored
+   NARROW      x is not stored as float
+   W4          weights are four bits each, see rk_nibbles
+   SCALES      1: sums are multiplied by `scales` (M); 2: weights are, by `scales` (blocks of M / Q,
+               groups of G blocks of C, KH, KW, Q * 16) */
 #if VW == 16
 #define V float16
 #define I int16
@@ -25,12 +32,27 @@
 #endif
 #define R (Q * 16 / VW)
 #define LOAD(p) (*(const __global V *)(p))
+#if W4
+#define WEIGHTS(n) ((n) / 2)
+#define WEIGHT(r) rk_nibbles(VW, wp, r)
+#else
+#define WEIGHTS(n) (n)
+#define WEIGHT(r) rk_load(VW, WT, wp + (r) * VW)
+#endif
+#if NARROW
+#define X(i, c) s[i][c]
+#else
+#define X(i, c) at[i][c]
+#endif
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
-    const __global float *restrict x, const __global float *restrict w,
-    const __global float *restrict bias, const __global float *restrict zeros, int M, int XB,
-    int CB, int MB, int H, int W, int OH, int OW, int KH, int KW, int SH, int SW, int PH, int PW,
-    int DH, int DW, int T, EPILOGUE_PARAMS __global float *restrict y)
+    const __global XT *restrict x, const __global WT *restrict w,
+    const __global float *restrict bias, const __global XT *restrict zeros,
+#if SCALES
+    const __global float *restrict scales, int G,
+#endif
+    int M, int XB, int CB, int MB, int H, int W, int OH, int OW, int KH, int KW, int SH, int SW,
+    int PH, int PW, int DH, int DW, int T, EPILOGUE_PARAMS __global YT *restrict y)
 {
   const int q = get_global_id(1), n = get_global_id(2);
   const int pixels = OH * OW, plane = H * W * 16, tiles = (pixels + P - 1) / P;
@@ -43,7 +65,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
     #pragma unroll
     for (int i = 0; i < P; i++)
       #pragma unroll
-      for (int r = 0; r < R; r++) a[i][r] = LOAD(bias + (q * R + r) * VW);
+      for (int r = 0; r < R; r++) a[i][r] = SCALES == 1 ? (V)0.0f : LOAD(bias + (q * R + r) * VW);
 #if !POINTWISE
     int y0[P], x0[P];
     #pragma unroll
@@ -52,14 +74,15 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
       x0[i] = (p0 + i) % OW * SW - PW;
     }
 #endif
-    const __global float *xp = x, *wp = w + q * CB * KH * KW * Q * 256;
+    const __global XT *xp = x;
+    const __global WT *wp = w + WEIGHTS(q * CB * KH * KW * Q * 256);
     for (int cb = 0; cb < CB; cb++, xp += plane)
 #if !POINTWISE
       for (int ky = 0; ky < KH; ky++)
         for (int kx = 0; kx < KW; kx++)
 #endif
         {
-          const __global float *at[P];
+          const __global XT *at[P];
           #pragma unroll
           for (int i = 0; i < P; i++) {
 #if POINTWISE
@@ -69,15 +92,32 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
             at[i] = (uint)iy < (uint)H && (uint)ix < (uint)W ? xp + (iy * W + ix) * 16 : zeros;
 #endif
           }
+#if NARROW
+          float s[P][16] __attribute__((aligned(64)));
+          #pragma unroll
+          for (int i = 0; i < P; i++) *(float16 *)s[i] = rk_load(16, XT, at[i]);
+#endif
+#if SCALES == 2
+#if POINTWISE
+          const int tap = 0;
+#else
+          const int tap = ky * KW + kx;
+#endif
+          const __global float *scale = scales + ((q * ((CB + G - 1) / G) + cb / G) * KH * KW + tap) * Q * 16;
+#endif
           #pragma unroll 4
-          for (int c = 0; c < 16; c++, wp += Q * 16) {
+          for (int c = 0; c < 16; c++, wp += WEIGHTS(Q * 16)) {
             V b[R];
             #pragma unroll
-            for (int r = 0; r < R; r++) b[r] = LOAD(wp + r * VW);
+            for (int r = 0; r < R; r++) b[r] = WEIGHT(r);
+#if SCALES == 2
+            #pragma unroll
+            for (int r = 0; r < R; r++) b[r] *= LOAD(scale + r * VW);
+#endif
             #pragma unroll
             for (int i = 0; i < P; i++)
               #pragma unroll
-              for (int r = 0; r < R; r++) a[i][r] += at[i][c] * b[r];
+              for (int r = 0; r < R; r++) a[i][r] += X(i, c) * b[r];
           }
         }
     #pragma unroll
@@ -87,10 +127,14 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
       const I real = LANES + m < M;
       #pragma unroll
       for (int i = 0; i < P; i++) {
+#if SCALES == 1
+        V v = a[i][r] * LOAD(scales + m) + LOAD(bias + m);
+#else
         V v = a[i][r];
+#endif
         EPILOGUE_READ(first + i * 16)
         v = EPILOGUE;
-        *(__global V *)(y + first + i * 16) = real ? v : (V)0.0f;
+        rk_store(VW, YT, real ? v : (V)0.0f, y + first + i * 16);
       }
     }
   }
@@ -100,3 +144,6 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
 #undef LANES
 #undef R
 #undef LOAD
+#undef WEIGHTS
+#undef WEIGHT
+#undef X

@@ -7,12 +7,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rekindle.engine.kernels import Context, Kernel, Launch, register
+from rekindle._types import DType
+from rekindle.engine.kernels import Argument, Context, Kernel, Launch, register
 from rekindle.engine.kernels import _conv as conv
 from rekindle.engine.kernels._epilogue import epilogue
-from rekindle.engine.kernels._packing import conv_panels, padded_vector, zeros
+from rekindle.engine.kernels._packing import conv_panels, conv_scales, padded_vector, zeros
 from rekindle.engine.kernels._tile import BLOCK, choose_tile, vector_width
+from rekindle.engine.kernels._weights import (
+    BFLOAT16,
+    FLOAT,
+    HALF,
+    INT4,
+    INT8,
+    padded_scales,
+)
 from rekindle.graph.lowering import LogicalCall
+
+_DECODES = (FLOAT, HALF, BFLOAT16, INT8, INT4)
 
 
 def _score(call: LogicalCall, context: Context) -> float:
@@ -23,7 +34,8 @@ def _score(call: LogicalCall, context: Context) -> float:
 
 
 def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
-    problem = conv.problem(call, context, conv.groups_to_merge(call, BLOCK, BLOCK))
+    merged = conv.groups_to_merge(call, BLOCK, BLOCK)
+    problem = conv.problem(call, context, merged, decodes=_DECODES)
     if problem.is_empty:
         return []
     win, m, group = problem.window, problem.m, problem.group
@@ -46,6 +58,9 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
                 ("Q", str(tile.blocks)),
                 ("VW", str(width)),
                 ("POINTWISE", str(int(win.is_pointwise))),
+                ("NARROW", str(int(problem.x.dtype is not DType.FLOAT32))),
+                *problem.weights.defines(),
+                *problem.defines,
                 *end.defines,
             ),
             args=(
@@ -53,6 +68,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
                 conv_panels(problem, BLOCK, panel),
                 padded_vector(problem.bias, problem.bias_array, m_blocks * BLOCK),
                 zeros(BLOCK),
+                *_scales(problem, panel),
                 *map(np.int32, sizes),
                 *end.args,
                 call.output,
@@ -63,6 +79,16 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
             bytes_moved=problem.nbytes + end.nbytes,
         )
     ]
+
+
+def _scales(problem: conv.Problem, panel: int) -> tuple[Argument, ...]:
+    """The factors, and how many blocks of channels share one."""
+    weights = problem.weights
+    if not weights.scales:
+        return ()
+    if weights.scales == 1:
+        return padded_scales(weights, problem.m, -(-problem.m // BLOCK) * BLOCK), np.int32(0)
+    return conv_scales(problem, panel), np.int32(weights.group // BLOCK)
 
 
 register("conv_tiled", Kernel(call="conv", score=_score, launches=_launches))

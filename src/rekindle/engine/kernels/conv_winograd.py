@@ -3,7 +3,8 @@
 F(4 x 4, 3 x 3) takes a quarter of the multiply-adds and F(2 x 2, 3 x 3) four ninths (Lavin and
 Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, equations 8 to 14). Both cost
 transforms, weights of 4 and 1.8 times the size, and accuracy: errors near 5e-5 of unit variance,
-and one NaN or infinity spreads over its tile.
+and one NaN or infinity spreads over its tile. Narrow weights are widened before their transform,
+which would multiply their rounding errors: on a CPU time is dearer than memory.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from functools import partial
 
 import numpy as np
 
-from rekindle._types import DType
 from rekindle.engine.kernels import Context, Kernel, Launch, Packed, Workspace, register
 from rekindle.engine.kernels import _conv as conv
 from rekindle.engine.kernels._conv import Problem
@@ -55,7 +55,6 @@ def _score(call: LogicalCall, context: Context) -> float:
         conv.blocks(call) != (BLOCK, BLOCK)
         or call.params["group"] != 1
         or (win.kernel, win.strides, win.dilations) != ((3, 3), (1, 1), (1, 1))
-        or any(v.dtype is not DType.FLOAT32 for v in (problem.x, problem.y))
     ):
         return 0
     products = 9 * BLOCK * math.prod(_blocks(problem))
@@ -107,7 +106,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
         Launch(
             kernel="winograd_input",
             entry="transform",
-            defines=shape,
+            defines=(*shape, *problem.defines),
             args=(problem.x, zeros(BLOCK), *map(np.int32, (*win.size, columns, *win.pads)), v),
             global_size=(rows, c_blocks, problem.n),
             local_size=(1, 1, 1),
@@ -129,7 +128,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
         Launch(
             kernel="winograd_output",
             entry="transform",
-            defines=(*shape, *end.defines),
+            defines=(*shape, *problem.defines, *end.defines),
             args=(
                 y,
                 padded_vector(problem.bias, problem.bias_array, m_blocks * BLOCK),
@@ -149,7 +148,7 @@ def _filters(problem: Problem, tile: int, q: int) -> Packed:
     """G g G^T as (points, M / 16 Q, C / 16, 16 c, 16 Q m), zero past M and C."""
     c_blocks, m_blocks = _blocks(problem)
     floats = (tile + 2) ** 2 * c_blocks * m_blocks * BLOCK * BLOCK
-    pack = partial(_pack_filters, problem.weights, tile, q)
+    pack = partial(_pack_filters, problem.weights.array, tile, q)
     return Packed(f"winograd{tile}x{q}:{problem.w.name}", 4 * floats, pack)
 
 

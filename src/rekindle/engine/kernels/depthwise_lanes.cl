@@ -8,17 +8,18 @@
    Weights: (blocks of C, KH, KW, 4), zero past C.
    Global size: (pixels up to 64 n, blocks of C, batch).
 
-   KH, KW  the window */
+   KH, KW  the window
+   XT, YT  how x and y are stored; the weights, few beside x, are float */
 __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(depthwise)(
-    const __global float4 *restrict x, const __global float4 *restrict w,
-    const __global float4 *restrict bias, const __global float4 *restrict zeros, int C, int H,
+    const __global XT *restrict x, const __global float4 *restrict w,
+    const __global float4 *restrict bias, const __global XT *restrict zeros, int C, int H,
     int W, int OH, int OW, int SH, int SW, int PH, int PW, int DH, int DW,
-    EPILOGUE_PARAMS __global float *restrict y)
+    EPILOGUE_PARAMS __global YT *restrict y)
 {
   const int block = get_group_id(1), plane = get_group_id(2) * get_num_groups(1) + block;
   const int mine = get_group_id(0) * 64 + get_local_id(0), p = min(mine, OH * OW - 1);
   const int y0 = p / OW * SH - PH, x0 = p % OW * SW - PW;
-  x += plane * H * W;
+  x += plane * H * W * 4;
   w += block * KH * KW;
   float4 v = bias[block];
   #pragma unroll
@@ -28,7 +29,8 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(depthwise)(
     #pragma unroll
     for (int kx = 0; kx < KW; kx++) {
       const int ix = x0 + kx * DW;
-      taps[kx] = *(iy >= 0 && iy < H && ix >= 0 && ix < W ? x + iy * W + ix : zeros);
+      const int inside = iy >= 0 && iy < H && ix >= 0 && ix < W;
+      taps[kx] = rk_load(4, XT, inside ? x + (iy * W + ix) * 4 : zeros);
     }
     #pragma unroll
     for (int kx = 0; kx < KW; kx++) v += taps[kx] * w[ky * KW + kx];
@@ -37,5 +39,5 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(depthwise)(
   const int at = (plane * OH * OW + p) * 4;
   EPILOGUE_READ(at)
   v = EPILOGUE;
-  *(__global float4 *)(y + at) = block * 4 + (int4)(0, 1, 2, 3) < C ? v : (float4)0.0f;
+  rk_store(4, YT, block * 4 + (int4)(0, 1, 2, 3) < C ? v : (float4)0.0f, y + at);
 }

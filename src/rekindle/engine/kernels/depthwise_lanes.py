@@ -38,10 +38,15 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
         Launch(
             kernel="depthwise_lanes",
             entry="depthwise",
-            defines=(("KH", str(win.kernel[0])), ("KW", str(win.kernel[1])), *end.defines),
+            defines=(
+                ("KH", str(win.kernel[0])),
+                ("KW", str(win.kernel[1])),
+                *problem.defines,
+                *end.defines,
+            ),
             args=(
                 problem.x,
-                depthwise_taps(problem.w, problem.weights, BLOCK),
+                depthwise_taps(problem.weights, BLOCK),
                 padded_vector(problem.bias, problem.bias_array, blocks * BLOCK),
                 zeros(BLOCK),
                 *map(np.int32, sizes),

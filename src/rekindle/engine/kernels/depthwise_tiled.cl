@@ -10,7 +10,8 @@
 
    P           pixels of a tile
    VW          floats in a vector: 8 or 16
-   KW, SW, DW  window, stride and dilation along a row */
+   KW, SW, DW  window, stride and dilation along a row
+   XT, YT      how x and y are stored; the weights, few beside x, are float */
 #if VW == 16
 #define V float16
 #define I int16
@@ -24,10 +25,10 @@
 #define COLUMNS ((P - 1) * SW + (KW - 1) * DW + 1)
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(depthwise)(
-    const __global float *restrict x, const __global float *restrict w,
-    const __global float *restrict bias, const __global float *restrict zeros, int C, int H, int W,
+    const __global XT *restrict x, const __global float *restrict w,
+    const __global float *restrict bias, const __global XT *restrict zeros, int C, int H, int W,
     int OH, int OW, int KH, int SH, int PH, int PW, int DH, int T,
-    EPILOGUE_PARAMS __global float *restrict y)
+    EPILOGUE_PARAMS __global YT *restrict y)
 {
   const int block = get_global_id(1), plane = get_global_id(2) * get_global_size(1) + block;
   const int end = min(((int)get_global_id(0) + 1) * T, OH);
@@ -41,7 +42,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(depthwise)(
       const int ox = min(t, OW - P), x0 = ox * SW - PW;
       #pragma unroll
       for (int lane = 0; lane < 16; lane += VW) {
-        const __global float *at[COLUMNS];
+        const __global XT *at[COLUMNS];
         int step[COLUMNS];
         #pragma unroll
         for (int j = 0; j < COLUMNS; j++) {
@@ -59,7 +60,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(depthwise)(
           for (int kx = 0; kx < KW; kx++) b[kx] = LOAD(wp + kx * 16);
           #pragma unroll
           for (int j = 0; j < COLUMNS; j++) {
-            const V column = LOAD(at[j]);
+            const V column = rk_load(VW, XT, at[j]);
             #pragma unroll
             for (int i = 0; i < P; i++)
               #pragma unroll
@@ -75,7 +76,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(depthwise)(
           V v = a[i];
           EPILOGUE_READ(first + i * 16)
           v = EPILOGUE;
-          *(__global V *)(y + first + i * 16) = real ? v : (V)0.0f;
+          rk_store(VW, YT, real ? v : (V)0.0f, y + first + i * 16);
         }
       }
     }

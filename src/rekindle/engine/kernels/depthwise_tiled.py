@@ -54,11 +54,12 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
                 ("KW", str(win.kernel[1])),
                 ("SW", str(win.strides[1])),
                 ("DW", str(win.dilations[1])),
+                *problem.defines,
                 *end.defines,
             ),
             args=(
                 problem.x,
-                depthwise_taps(problem.w, problem.weights, BLOCK),
+                depthwise_taps(problem.weights, BLOCK),
                 padded_vector(problem.bias, problem.bias_array, blocks * BLOCK),
                 zeros(BLOCK),
                 *map(np.int32, sizes),

@@ -29,7 +29,7 @@ __kernel void NAME(elementwise)(PARAMS const int rows, const int inner, const in
 #if LANES > 1
       V v = EXPR;
       MASK
-      *(__global V *)(out + (row * inner + i) * LANES) = v;
+      rk_store(LANES, OUT, v, out + (row * inner + i) * LANES);
 #else
       rk1_store(OUT, out, row * inner + i, EXPR);
 #endif

@@ -23,6 +23,7 @@ from rekindle._types import DType
 from rekindle.engine.kernels import Context, Kernel, Launch, register
 from rekindle.engine.kernels._nest import Nest, index_code, parameters, row_major_strides, share
 from rekindle.engine.kernels._render import (
+    SINGLE,
     compute_type,
     render,
     result_dtype,
@@ -101,7 +102,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     form = _form(expr, values, out, context.target.channel_block)
     rows = form.outer.count
     work = share(context.target, rows, form.inner, form.lanes * (1 + size(expr) // 4))
-    defines, integers = _code(expr, values, form)
+    defines, integers = _code(expr, values, out, form)
     return [
         Launch(
             kernel="elementwise",
@@ -117,7 +118,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
 
 
 def _form(expr: Expr, values: Sequence[Value], out: Value, lanes: int) -> _Form:
-    vector = out.dtype is DType.FLOAT32 and vectorizable(expr, [v.dtype for v in values])
+    vector = vectorizable(*_in_floats(expr, values, out))
     strides = tuple(_strides(v, out) for v in values)
     nest = Nest(out.layout.physical_shape(out.static_shape), strides)
     if out.layout.block:
@@ -186,17 +187,23 @@ def _blocked(nest: Nest, out: Value, masked: bool, vector: bool) -> _Form:
 
 
 def _code(
-    expr: Expr, values: Sequence[Value], form: _Form
+    expr: Expr, values: Sequence[Value], out: Value, form: _Form
 ) -> tuple[tuple[tuple[str, str], ...], tuple[np.int32, ...]]:
     """Defines of a form, and the integers that follow the inputs among the arguments."""
-    dtypes = [v.dtype for v in values]
     names = [f"a{k}" for k in range(len(values))]
+    dtypes = [v.dtype for v in values]
     offsets = index_code(form.outer, "row", [f"o{k}" for k in range(len(values))])
     params = [f"const __global {storage_type(t)} *restrict x{k}" for k, t in enumerate(dtypes)]
     integers: dict[str, int] = {}
+    whole = expr
     reads = [_read(k, value, form, integers) for k, value in enumerate(values)]
     once = [r for r, step in zip(reads, form.steps, strict=True) if not step and form.lanes > 1]
-    text, before, mask = render(expr, names, dtypes, lanes=form.lanes), "", ""
+    before, mask = "", ""
+    if form.lanes > 1:
+        expr, kinds = _in_floats(expr, values, out)
+        text = render(expr, names, kinds, lanes=form.lanes)
+    else:
+        text = render(expr, names, dtypes)
     if form.channels:
         integers["channels"] = form.channels
         width = form.inner if form.lanes == 1 else form.lanes
@@ -209,7 +216,7 @@ def _code(
     tail = ""
     if form.flat:
         integers["tail"] = form.tail
-        tail = _tail(expr, values, form)
+        tail = _tail(whole, values, form)
     defines = (
         ("LANES", str(form.lanes)),
         ("PARAMS", parameters([*params, *offsets.params, *(f"const int {n}" for n in integers)])),
@@ -220,6 +227,14 @@ def _code(
         ("TAIL", tail),
     )
     return defines, (*offsets.args, *map(np.int32, integers.values()))
+
+
+def _in_floats(expr: Expr, values: Sequence[Value], out: Value) -> tuple[Expr, list[DType]]:
+    """The expression as vectors have it: 16-bit floats are widened by loads, rounded by stores."""
+    if isinstance(expr, Cast) and expr.dtype is out.dtype and out.dtype in SINGLE:
+        kind = result_dtype(expr.arg, [v.dtype for v in values])
+        expr = expr.arg if kind in SINGLE else expr
+    return expr, [DType.FLOAT32 if v.dtype in SINGLE else v.dtype for v in values]
 
 
 def _read(k: int, value: Value, form: _Form, integers: dict[str, int]) -> str:
@@ -235,17 +250,18 @@ def _read(k: int, value: Value, form: _Form, integers: dict[str, int]) -> str:
         if short and step:
             at = f"o{k} + min(i, left - 1) * {step if step == 1 else f't{k}'}"
         return _scalar(k, value, at)
-    lane = form.lane_strides[k]
+    lane, kind = form.lane_strides[k], storage_type(value.dtype)
     if lane == 0:
-        return f"const V a{k} = (V)(x{k}[{at}]);"
+        return f"const V a{k} = (V)(rk1_load({kind}, x{k}, {at}));"
     along = (step, *form.outer.strides[k])
     if lane == 1 and not short and all(s % lanes == 0 for s in along):
-        return f"const V a{k} = *(const __global V *)(x{k} + {at});"
+        return f"const V a{k} = rk_load({lanes}, {kind}, x{k} + {at});"
     integers[f"l{k}"] = lane
     last = "left - 1" if short else str(lanes - 1)
     return (
         f"V a{k}; {{ union {{ V v; float s[{lanes}]; }} u; "
-        f"for (int l = 0; l < {lanes}; l++) u.s[l] = x{k}[{at} + min(l, {last}) * l{k}]; "
+        f"for (int l = 0; l < {lanes}; l++) "
+        f"u.s[l] = rk1_load({kind}, x{k}, {at} + min(l, {last}) * l{k}); "
         f"a{k} = u.v; }}"
     )
 

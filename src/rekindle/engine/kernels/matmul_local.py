@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rekindle.engine.kernels import Context, Kernel, Launch, register
-from rekindle.engine.kernels._matmul import product, takes
+from rekindle.engine.kernels._matmul import product, takes, terms
+from rekindle.engine.kernels._render import storage_type
 from rekindle.graph.lowering import LogicalCall
 
 _SIDE = 16
@@ -23,7 +24,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     if 0 in call.output.static_shape:
         return []
     what = product(call)
-    end = what.epilogue(1)
+    end, b = what.epilogue(1), terms(what, context)
     across = -(-what.n // (_SIDE * _COLUMNS))
     enough = _GROUPS_PER_UNIT * context.target.compute_units
     # Tall tiles read local memory least, but a card wants two work-groups a compute unit.
@@ -39,13 +40,17 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
             defines=(
                 ("TM", str(rows)),
                 ("TRANSPOSE_A", str(int(what.transpose_a))),
-                ("TRANSPOSE_B", str(int(what.transpose_b))),
+                ("TRANSPOSE_B", str(int(b.transposed))),
+                ("AT", storage_type(what.a.dtype)),
+                *b.defines,
+                ("YT", storage_type(call.output.dtype)),
                 *end.defines,
             ),
             args=(
                 what.a,
-                what.b,
+                b.b,
                 what.offsets,
+                *b.scales,
                 *map(np.int32, (what.row_ints, what.m, what.n, what.k)),
                 *end.args,
                 call.output,

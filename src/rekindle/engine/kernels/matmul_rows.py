@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rekindle.engine.kernels import Argument, Context, Kernel, Launch, Packed, register
-from rekindle.engine.kernels._matmul import product, takes
-from rekindle.graph.ir import Array
+from rekindle.engine.kernels import Context, Kernel, Launch, register
+from rekindle.engine.kernels._matmul import product, takes, terms
+from rekindle.engine.kernels._render import storage_type
 from rekindle.graph.lowering import LogicalCall
 
 _WAVE, _QUARTERS = 64, 4
@@ -29,21 +29,23 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     if 0 in call.output.static_shape:
         return []
     what = product(call)
-    end = what.epilogue(1)
-    b: Argument = what.b
-    if what.transpose_b:
-        constant = context.constant(what.b.name)
-        assert constant is not None
-        b = _untransposed(what.b.name, constant)
+    end, b = what.epilogue(1), terms(what, context, upright=True)
     return [
         Launch(
             kernel="matmul_rows",
             entry="matmul",
-            defines=(("TRANSPOSE_A", str(int(what.transpose_a))), *end.defines),
+            defines=(
+                ("TRANSPOSE_A", str(int(what.transpose_a))),
+                ("AT", storage_type(what.a.dtype)),
+                *b.defines,
+                ("YT", storage_type(call.output.dtype)),
+                *end.defines,
+            ),
             args=(
                 what.a,
-                b,
+                b.b,
                 what.offsets,
+                *b.scales,
                 *map(np.int32, (what.row_ints, what.m, what.n, what.k)),
                 *end.args,
                 call.output,
@@ -54,12 +56,6 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
             bytes_moved=what.nbytes + end.nbytes,
         )
     ]
-
-
-def _untransposed(name: str, b: Array) -> Packed:
-    return Packed(
-        f"untransposed:{name}", b.nbytes, lambda: np.ascontiguousarray(b.swapaxes(-1, -2))
-    )
 
 
 register("matmul_rows", Kernel(call="matmul", score=_score, launches=_launches))

@@ -15,21 +15,37 @@
    TRANSPOSE_A  a is (K, M)
    ROWS_B       b is (matrices, K, N) as it lies
    SINGLY       the epilogue takes an element at a time: N is less than VW (panels are padded with
-                zeros then), or the epilogue cannot be written for vectors */
+                zeros then), or the epilogue cannot be written for vectors
+   AT, BT, YT   how a, b and y are stored
+   NARROW       a is not stored as float
+   W4           b is four bits each, see rk_nibbles
+   SCALES       1: sums are multiplied by `scales` (panels, Q * 16); 2: b is, by `scales` (panels,
+                groups of G terms, Q * 16) */
 #if VW == 16
 #define V float16
 #else
 #define V float8
 #endif
 #define R (Q * 16 / VW)
-/* Any address of a float will do: rows of y and b begin anywhere. */
-typedef struct __attribute__((packed)) { V v; } NAME(Loose);
-#define LOAD(p) (((const __global NAME(Loose) *)(p))->v)
+#if W4
+#define WEIGHTS(n) ((n) / 2)
+#define WEIGHT(r) rk_nibbles(VW, bk, r)
+#else
+#define WEIGHTS(n) (n)
+/* Rows of b begin anywhere. */
+#define WEIGHT(r) rk_load_any(VW, BT, bk + (ROWS_B ? columns[r] : (r) * VW))
+#endif
+#define A(i, k) rk1_load(AT, a, TRANSPOSE_A ? (k) * M + p0 + (i) : (p0 + (i)) * K + (k))
+/* Terms that are widened, or scaled, together. */
+#define RUN 16
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(matmul)(
-    const __global float *restrict a, const __global float *restrict b,
-    const __global int *restrict offsets, int OFFSETS, int M, int N, int K, int T,
-    EPILOGUE_PARAMS __global float *restrict y)
+    const __global AT *restrict a, const __global BT *restrict b,
+    const __global int *restrict offsets,
+#if SCALES
+    const __global float *restrict scales, int G,
+#endif
+    int OFFSETS, int M, int N, int K, int T, EPILOGUE_PARAMS __global YT *restrict y)
 {
   const int panel = get_global_id(1), batch = get_global_id(2), tiles = (M + P - 1) / P;
   const int end = min(((int)get_global_id(0) + 1) * T, tiles);
@@ -43,8 +59,8 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(matmul)(
   b += table[1] * K * N;
   const int step = N;
 #else
-  b += (table[1] * (int)get_global_size(1) + panel) * K * Q * 16;
-  const int step = Q * 16;
+  b += WEIGHTS((table[1] * (int)get_global_size(1) + panel) * K * Q * 16);
+  const int step = WEIGHTS(Q * 16);
 #endif
   for (int t = get_global_id(0) * T; t < end; t++) {
     const int p0 = min(t * P, M - P);
@@ -53,18 +69,54 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(matmul)(
     for (int i = 0; i < P; i++)
       #pragma unroll
       for (int r = 0; r < R; r++) sum[i][r] = (V)0.0f;
-    const __global float *bk = b;
+    const __global BT *bk = b;
+#if NARROW || SCALES == 2
+    for (int k0 = 0; k0 < K; k0 += RUN) {
+      const int run = min(RUN, K - k0);
+      float s[P][RUN] __attribute__((aligned(64)));
+      #pragma unroll
+      for (int i = 0; i < P; i++) {
+        if (!TRANSPOSE_A && run == RUN)
+          *(float16 *)s[i] = rk_load_any(16, AT, a + (p0 + i) * K + k0);
+        else
+          for (int k = 0; k < run; k++) s[i][k] = A(i, k0 + k);
+      }
+#if SCALES == 2
+      const __global float *scale = scales + (panel * ((K + G - 1) / G) + k0 / G) * Q * 16;
+#endif
+      #pragma unroll 4
+      for (int k = 0; k < run; k++, bk += step) {
+        V column[R];
+        #pragma unroll
+        for (int r = 0; r < R; r++) column[r] = WEIGHT(r);
+#if SCALES == 2
+        #pragma unroll
+        for (int r = 0; r < R; r++) column[r] *= rk_load(VW, float, scale + r * VW);
+#endif
+        #pragma unroll
+        for (int i = 0; i < P; i++)
+          #pragma unroll
+          for (int r = 0; r < R; r++) sum[i][r] += s[i][k] * column[r];
+      }
+    }
+#else
     #pragma unroll 4
     for (int k = 0; k < K; k++, bk += step) {
       V column[R];
       #pragma unroll
-      for (int r = 0; r < R; r++) column[r] = LOAD(bk + (ROWS_B ? columns[r] : r * VW));
+      for (int r = 0; r < R; r++) column[r] = WEIGHT(r);
       #pragma unroll
       for (int i = 0; i < P; i++)
         #pragma unroll
-        for (int r = 0; r < R; r++)
-          sum[i][r] += (TRANSPOSE_A ? a[k * M + p0 + i] : a[(p0 + i) * K + k]) * column[r];
+        for (int r = 0; r < R; r++) sum[i][r] += A(i, k) * column[r];
     }
+#endif
+#if SCALES == 1
+    #pragma unroll
+    for (int i = 0; i < P; i++)
+      #pragma unroll
+      for (int r = 0; r < R; r++) sum[i][r] *= rk_load(VW, float, scales + (panel * R + r) * VW);
+#endif
     #pragma unroll
     for (int i = 0; i < P; i++)
       #pragma unroll
@@ -76,16 +128,19 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(matmul)(
         for (int j = 0; j < min(N, VW); j++) {
           float v = lanes.each[j];
           EPILOGUE_READ(row, columns[r] + j)
-          y[at + j] = EPILOGUE;
+          rk1_store(YT, y, at + j, EPILOGUE);
         }
 #else
         V v = sum[i][r];
         EPILOGUE_READ(row, columns[r])
-        ((__global NAME(Loose) *)(y + at))->v = EPILOGUE;
+        rk_store_any(VW, YT, EPILOGUE, y + at);
 #endif
       }
   }
 }
 #undef V
 #undef R
-#undef LOAD
+#undef WEIGHTS
+#undef WEIGHT
+#undef A
+#undef RUN

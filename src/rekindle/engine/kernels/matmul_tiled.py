@@ -6,13 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rekindle._types import DType
 from rekindle.engine.kernels import Argument, Context, Kernel, Launch, Packed, Workspace, register
 from rekindle.engine.kernels._epilogue import vectorizes
-from rekindle.engine.kernels._matmul import Product, product, takes
+from rekindle.engine.kernels._matmul import Product, product, takes, weights
+from rekindle.engine.kernels._render import storage_type
 from rekindle.engine.kernels._tile import BLOCK, Tile, choose_tile, jobs_wanted, vector_width
+from rekindle.engine.kernels._weights import BFLOAT16, FLOAT, HALF, INT4, INT8, Weights
 from rekindle.graph.ir import Array
 from rekindle.graph.lowering import LogicalCall
 
+_DECODES = (FLOAT, HALF, BFLOAT16, INT8, INT4)
+_NOTHING = np.zeros(0, np.float32)
 _ROWS_WORTH_PACKING = 16
 """Packing reads and writes b once more: fewer rows do not pay for it."""
 
@@ -30,17 +35,19 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
         context.target, what.m, -(-what.n // BLOCK), what.batches, ragged=True, width=width
     )
     panels = -(-what.n // (tile.blocks * BLOCK))
-    constant = context.constant(what.b.name)
+    stored = weights(what, context, _DECODES)
     narrow = what.n < width
-    rows = constant is None and what.m < _ROWS_WORTH_PACKING and not (what.transpose_b or narrow)
+    rows = stored is None and what.m < _ROWS_WORTH_PACKING and not (what.transpose_b or narrow)
     before: list[Launch] = []
     b: Argument = what.b
-    if constant is not None:
-        b = _packed(what, constant, tile, panels, width)
+    if stored is not None:
+        b = _packed(what, stored, tile, panels, width)
     elif not rows:
         b = Workspace(f"{call.output.name}#panels", 4 * _panel_floats(what, tile, panels))
         before = [_pack(what, b, tile, panels, width, context)]
+    computed = Weights("", _NOTHING, storage_type(what.b.dtype) if rows else FLOAT)
     singly = narrow or not vectorizes(call, 2)
+    scales = _scales(what, stored, tile, panels, width) if stored else ()
     end = what.epilogue(1 if singly else width)
     sizes = (what.row_ints, what.m, what.n, what.k, tile.tiles_per_job)
     return [
@@ -55,9 +62,13 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
                 ("TRANSPOSE_A", str(int(what.transpose_a))),
                 ("ROWS_B", str(int(rows))),
                 ("SINGLY", str(int(singly))),
+                ("AT", storage_type(what.a.dtype)),
+                ("YT", storage_type(call.output.dtype)),
+                ("NARROW", str(int(what.a.dtype is not DType.FLOAT32))),
+                *(stored or computed).defines("BT"),
                 *end.defines,
             ),
-            args=(what.a, b, what.offsets, *map(np.int32, sizes), *end.args, call.output),
+            args=(what.a, b, what.offsets, *scales, *map(np.int32, sizes), *end.args, call.output),
             global_size=(tile.jobs, panels, what.batches),
             local_size=(1, 1, 1),
             flops=what.flops(end.flops),
@@ -70,22 +81,39 @@ def _panel_floats(what: Product, tile: Tile, panels: int) -> int:
     return what.matrices_b * panels * what.k * tile.blocks * BLOCK
 
 
-def _packed(what: Product, b: Array, tile: Tile, panels: int, width: int) -> Packed:
-    """(matrices, panels, K, Q * 16): vector v is columns v * width on, or the last that fit."""
-    floats = panels * tile.blocks * BLOCK
+def _packed(what: Product, b: Weights, tile: Tile, panels: int, width: int) -> Packed:
+    """(matrices, panels, K, Q * 16)."""
+
+    def arrange() -> Array:
+        return _in_panels(b.array, tile.blocks * BLOCK, panels, width)
+
+    kind = f"panels{tile.blocks}x{width}{'t' * what.transpose_b}"
+    return b.packed(kind, _panel_floats(what, tile, panels), arrange)
+
+
+def _in_panels(b: Array, across: int, panels: int, width: int) -> Array:
+    """(matrices, K, N) by panels: vector v is columns v * width on, or the last that fit."""
+    matrices, terms, columns = b.shape
+    if columns < width:
+        b = np.pad(b, [(0, 0), (0, 0), (0, width - columns)])
+    starts = np.minimum(np.arange(0, panels * across, width), b.shape[2] - width)
+    order = (starts[:, None] + np.arange(width)).reshape(-1)
+    return b[:, :, order].reshape(matrices, terms, panels, across).transpose(0, 2, 1, 3)
+
+
+def _scales(what: Product, b: Weights, tile: Tile, panels: int, width: int) -> tuple[Argument, ...]:
+    """Factors by panels, (panels, Q * 16) or (panels, K / G, Q * 16), and G."""
+    decode = b.decode
+    if decode is None:
+        return ()
+    groups, across = decode.scale.shape[1], tile.blocks * BLOCK
 
     def pack() -> Array:
-        matrices = b.reshape(what.matrices_b, *b.shape[-2:])
-        full = matrices.swapaxes(1, 2) if what.transpose_b else matrices
-        if what.n < width:
-            full = np.pad(full, [(0, 0), (0, 0), (0, width - what.n)])
-        starts = np.minimum(np.arange(0, floats, width), full.shape[2] - width)
-        columns = (starts[:, None] + np.arange(width)).reshape(-1)
-        split = full[:, :, columns].reshape(what.matrices_b, what.k, panels, -1)
-        return np.ascontiguousarray(split.transpose(0, 2, 1, 3), np.float32)
+        full = np.broadcast_to(decode.scale, (1, groups, what.n))
+        return np.ascontiguousarray(_in_panels(full, across, panels, width), np.float32)
 
-    key = f"panels{tile.blocks}x{width}{'t' * what.transpose_b}:{what.b.name}"
-    return Packed(key, 4 * _panel_floats(what, tile, panels), pack)
+    key = f"panel_scales{tile.blocks}x{width}:{what.b.name}"
+    return Packed(key, 4 * panels * groups * across, pack), np.int32(decode.group)
 
 
 def _pack(
@@ -97,7 +125,11 @@ def _pack(
     return Launch(
         kernel="matmul_pack",
         entry="pack",
-        defines=(("VW", str(width)), ("TRANSPOSE_B", str(int(what.transpose_b)))),
+        defines=(
+            ("VW", str(width)),
+            ("TRANSPOSE_B", str(int(what.transpose_b))),
+            ("BT", storage_type(what.b.dtype)),
+        ),
         args=(what.b, *map(np.int32, (what.n, what.k, vectors, terms)), panel),
         global_size=(panels * vectors, -(-what.k // terms), what.matrices_b),
         local_size=(1, 1, 1),

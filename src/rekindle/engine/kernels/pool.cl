@@ -1,6 +1,6 @@
 /* Largest or average element of a sliding window, of one to three axes, blocked or row-major.
 
-   A plane is one channel, or one block of channels. A work-item computes T rows of a plane on a
+   A plane is one channel, or one block of channels. A work-item computes ROWS rows of a plane on a
    CPU (SINGLE: global size (jobs, 1, planes)), one position on a GPU (width, rows, planes). The
    window is cut to x before its loops, so they need no tests. The largest element is NaN where the
    window holds one, wherever it stands (ONNX Runtime's answer depends on the position), and -inf
@@ -9,7 +9,8 @@
    MAX        the largest element, else the average
    COUNT_PAD  padding counts in the divisor (what lies beyond it, by rounding up, never does)
    B          channels of a block, 1: row-major
-   V, VW      a vector of elements, and how many: VW divides B
+   T          how elements are stored
+   V, VW      a vector of elements as they are computed, and how many: VW divides B
    FLOATS     elements may be NaN
    LOWEST     no element is below it */
 #if VW == 16
@@ -34,6 +35,13 @@ static inline V NAME(larger)(V a, V b) { return b > a ? b : a; }
 #define FOLD(a, b) ((a) + (b))
 #endif
 #define R (B / VW)
+#if VW == 1
+#define READ(p) rk1_load(T, p, 0)
+#define WRITE(v, p) rk1_store(T, p, 0, v)
+#else
+#define READ(p) rk_load(VW, T, p)
+#define WRITE(v, p) rk_store(VW, T, v, p)
+#endif
 
 /* Taps of an axis that lie in x: from the first to the one before the last. */
 static inline int NAME(first)(int start, int dilation)
@@ -49,17 +57,17 @@ __kernel
 #if SINGLE
 __attribute__((reqd_work_group_size(1, 1, 1)))
 #endif
-void NAME(pool)(const __global V *restrict x, int C, int D, int H, int W, int OD, int OH, int OW,
+void NAME(pool)(const __global T *restrict x, int C, int D, int H, int W, int OD, int OH, int OW,
                 int KD, int KH, int KW, int SD, int SH, int SW, int PD, int PH, int PW, int ED,
-                int EH, int EW, int LD, int LH, int LW, int T, __global V *restrict y)
+                int EH, int EW, int LD, int LH, int LW, int ROWS, __global T *restrict y)
 {
 #if SINGLE
-  const int row0 = get_global_id(0) * T, row1 = min(row0 + T, OD * OH), left = 0, right = OW;
+  const int row0 = get_global_id(0) * ROWS, row1 = min(row0 + ROWS, OD * OH), left = 0, right = OW;
 #else
   const int row0 = get_global_id(1), row1 = row0 + 1, left = get_global_id(0), right = left + 1;
 #endif
   const int plane = get_global_id(2);
-  x += plane * D * H * W * R;
+  x += plane * D * H * W * B;
   for (int row = row0; row < row1; row++) {
     const int z = row / OH * SD - PD, z0 = NAME(first)(z, LD), z1 = NAME(last)(z, D, KD, LD);
     const int v = row % OH * SH - PH, v0 = NAME(first)(v, LH), v1 = NAME(last)(v, H, KH, LH);
@@ -70,10 +78,10 @@ void NAME(pool)(const __global V *restrict x, int C, int D, int H, int W, int OD
       for (int r = 0; r < R; r++) a[r] = START;
       for (int kz = z0; kz < z1; kz++)
         for (int ky = v0; ky < v1; ky++) {
-          const __global V *at = x + (((z + kz * LD) * H + v + ky * LH) * W + u) * R;
+          const __global T *at = x + (((z + kz * LD) * H + v + ky * LH) * W + u) * B;
           for (int kx = u0; kx < u1; kx++)
             #pragma unroll
-            for (int r = 0; r < R; r++) a[r] = FOLD(a[r], at[kx * LW * R + r]);
+            for (int r = 0; r < R; r++) a[r] = FOLD(a[r], READ(at + kx * LW * B + r * VW));
         }
 #if !MAX
 #if COUNT_PAD
@@ -87,8 +95,8 @@ void NAME(pool)(const __global V *restrict x, int C, int D, int H, int W, int OD
 #endif
       #pragma unroll
       for (int r = 0; r < R; r++)
-        y[((plane * OD * OH + row) * OW + ox) * R + r] =
-            KEEP(a[r], plane % ((C + B - 1) / B) * B + r * VW);
+        WRITE(KEEP(a[r], plane % ((C + B - 1) / B) * B + r * VW),
+              y + ((plane * OD * OH + row) * OW + ox) * B + r * VW);
     }
   }
 }
@@ -96,3 +104,5 @@ void NAME(pool)(const __global V *restrict x, int C, int D, int H, int W, int OD
 #undef START
 #undef FOLD
 #undef R
+#undef READ
+#undef WRITE

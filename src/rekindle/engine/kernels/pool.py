@@ -9,16 +9,19 @@ import numpy as np
 
 from rekindle._types import DType
 from rekindle.engine.kernels import Context, Kernel, Launch, register
+from rekindle.engine.kernels._render import SINGLE, storage_type
 from rekindle.engine.kernels._tile import jobs_wanted, vector_width
 from rekindle.engine.kernels._window import window
 from rekindle.graph.lowering import LogicalCall
 
 _ELEMENTS = {
     DType.FLOAT32: ("float", "-INFINITY"),
+    DType.FLOAT16: ("float", "-INFINITY"),
+    DType.BFLOAT16: ("float", "-INFINITY"),
     DType.INT8: ("char", "-128"),
     DType.UINT8: ("uchar", "0"),
 }
-"""C type and lowest element."""
+"""C type that is computed with, and the lowest element."""
 
 
 def _score(call: LogicalCall, context: Context) -> float:
@@ -26,7 +29,7 @@ def _score(call: LogicalCall, context: Context) -> float:
     assert x is not None
     if x.layout != y.layout or x.dtype is not y.dtype or not 3 <= len(x.static_shape) <= 5:
         return 0
-    if x.dtype is DType.FLOAT32:
+    if x.dtype in SINGLE:
         return float(x.layout.block in (0, context.target.channel_block))
     # Bytes have a largest element, and no average that ONNX defines.
     return float(x.dtype in _ELEMENTS and call.params["kind"] == "max" and not x.layout.block)
@@ -57,6 +60,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
                 ("MAX", str(int(call.params["kind"] == "max"))),
                 ("COUNT_PAD", str(int(call.params["count_include_pad"]))),
                 ("B", str(block)),
+                ("T", storage_type(x.dtype)),
                 ("V", element if width == 1 else f"{element}{width}"),
                 ("VW", str(width)),
                 ("FLOATS", str(int(x.dtype.is_float))),

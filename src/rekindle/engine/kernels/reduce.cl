@@ -20,8 +20,7 @@
 #else
 #define V float16
 #endif
-typedef V __attribute__((aligned(4))) NAME(unaligned);
-#define READ(p, i) (*(const __global NAME(unaligned) *)((p) + (i)))
+#define READ(p, i) rk_load_any(LANES, T, (p) + (i))
 #endif
 
 static inline ACC NAME(across)(V v) {
@@ -86,7 +85,7 @@ __kernel void NAME(reduce)(const __global T *restrict x, PARAMS const int r_begi
         total = JOIN(total, b);
       }
 #if LANES > 1
-      for (int i = whole; i < i_end; i++) rest = STEP_1(rest, p[i]);
+      for (int i = whole; i < i_end; i++) rest = STEP_1(rest, rk1_load(T, p, i));
 #endif
     }
 #if COOP > 1

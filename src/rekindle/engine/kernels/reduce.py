@@ -24,7 +24,7 @@ from rekindle.engine.kernels._nest import (
     row_major_strides,
     share,
 )
-from rekindle.engine.kernels._render import compute_type, float_literal, storage_type
+from rekindle.engine.kernels._render import SINGLE, compute_type, float_literal, storage_type
 from rekindle.graph.ir import Value
 from rekindle.graph.lowering import LogicalCall
 
@@ -155,7 +155,7 @@ def _cut(job: _Job, target: Target) -> Sequence[Launch]:
 
 
 def _width(job: _Job, target: Target) -> _Width:
-    plain, cpu = job.x_dtype is DType.FLOAT32, target.family == "cpu"
+    plain, cpu = job.x_dtype in SINGLE, target.family == "cpu"
     length = job.reduced.count
     if not job.columns:
         lanes = 16 if cpu and plain and job.reduced.split()[1] >= 16 else 1

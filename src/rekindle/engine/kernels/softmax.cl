@@ -14,9 +14,8 @@
 #else
 #define V float16
 #endif
-typedef V __attribute__((aligned(4))) NAME(unaligned);
-#define READ(p, i) (*(const __global NAME(unaligned) *)((p) + (i)))
-#define WRITE(p, i, v) (*(__global NAME(unaligned) *)((p) + (i)) = (v))
+#define READ(p, i) rk_load_any(LANES, T, (p) + (i))
+#define WRITE(p, i, v) rk_store_any(LANES, T, v, (p) + (i))
 #endif
 #if LOG
 #define RESULT(x) ((x) - peak - logarithm)
@@ -67,7 +66,7 @@ __kernel void NAME(softmax)(const __global T *restrict x, const int rows, const 
     /* What is left after whole vectors, made up with values that count for nothing. */
     union { V v; float s[LANES]; } rest;
     rest.v = (V)(-INFINITY);
-    for (int i = whole; i < axis; i++) rest.s[i - whole] = p[i];
+    for (int i = whole; i < axis; i++) rest.s[i - whole] = rk1_load(T, p, i);
     V m = rest.v;
 #else
     V m = -INFINITY;
@@ -125,9 +124,9 @@ __kernel void NAME(softmax)(const __global T *restrict x, const int rows, const 
 #endif
 #if LANES > 1
 #if LOG
-    for (int i = whole; i < axis; i++) q[i] = rest.s[i - whole] - logarithm;
+    for (int i = whole; i < axis; i++) rk1_store(T, q, i, rest.s[i - whole] - logarithm);
 #else
-    for (int i = whole; i < axis; i++) q[i] = rest.s[i - whole] * scale;
+    for (int i = whole; i < axis; i++) rk1_store(T, q, i, rest.s[i - whole] * scale);
 #endif
 #endif
   }

@@ -10,10 +10,9 @@ import numpy as np
 from rekindle._types import DType
 from rekindle.engine.kernels import Context, Kernel, Launch, register
 from rekindle.engine.kernels._nest import GPU_GROUP, Share, share
-from rekindle.engine.kernels._render import storage_type
+from rekindle.engine.kernels._render import SINGLE, storage_type
 from rekindle.graph.lowering import LogicalCall
 
-_DTYPES = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
 _EXP_FLOPS = 20
 _COOP_FROM = 32
 """Axis length from which a wave shares a row."""
@@ -23,7 +22,7 @@ def _score(call: LogicalCall, _: Context) -> float:
     (x,) = call.inputs
     assert x is not None
     plain = not x.layout.block and not call.output.layout.block
-    same = x.dtype is call.output.dtype and x.dtype in _DTYPES
+    same = x.dtype is call.output.dtype and x.dtype in SINGLE
     return float(plain and same and math.prod(x.static_shape) < 2**31)
 
 
@@ -38,7 +37,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     cpu, block = target.family == "cpu", target.channel_block
     form, coop = int(inner > 1), 1
     # On a GPU, a wave reads neighbours on the axis one each.
-    lanes = block if float32 and (inner if form else axis) >= block and (cpu or form) else 1
+    lanes = block if (inner if form else axis) >= block and (cpu or form) else 1
     steps = -(-inner // lanes)
     work = share(target, rows, steps, 8 * axis * (lanes if form else 1))
     if not form and not cpu and axis >= _COOP_FROM:

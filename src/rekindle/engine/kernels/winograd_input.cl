@@ -8,13 +8,13 @@
    Global size: (rows of tiles, blocks of C, batch).
 
    TILE  4 or 2: output pixels of a tile's side
-   VW    floats in a vector: 8 or 16 */
+   VW    floats in a vector: 8 or 16
+   XT    how x is stored */
 #if VW == 16
 #define V float16
 #else
 #define V float8
 #endif
-#define LOAD(p) (*(const __global V *)(p))
 
 /* t = B^T d. */
 #if TILE == 4
@@ -32,7 +32,7 @@
 #endif
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(transform)(
-    const __global float *restrict x, const __global float *restrict zeros, int H, int W, int TX,
+    const __global XT *restrict x, const __global XT *restrict zeros, int H, int W, int TX,
     int PH, int PW, __global float *restrict v)
 {
   const int ty = get_global_id(0), cb = get_global_id(1), n = get_global_id(2);
@@ -51,7 +51,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(transform)(
         for (int i = 0; i < E; i++) {
           const int iy = ty * TILE - PH + i;
           const int inside = (uint)iy < (uint)H && (uint)ix < (uint)W;
-          d[i] = LOAD((inside ? x + (iy * W + ix) * 16 : zeros) + part);
+          d[i] = rk_load(VW, XT, (inside ? x + (iy * W + ix) * 16 : zeros) + part);
         }
         V t[E];
         TRANSFORM(t, d)
@@ -68,6 +68,5 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(transform)(
     }
 }
 #undef V
-#undef LOAD
 #undef E
 #undef TRANSFORM

@@ -7,7 +7,8 @@
    Global size: (rows of tiles, blocks of M, batch).
 
    TILE  4 or 2
-   VW    floats in a vector: 8 or 16 */
+   VW    floats in a vector: 8 or 16
+   YT    how y is stored */
 #if VW == 16
 #define V float16
 #define I int16
@@ -32,7 +33,7 @@
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(transform)(
     const __global float *restrict m, const __global float *restrict bias, int M, int OH, int OW,
-    int TX, EPILOGUE_PARAMS __global float *restrict y)
+    int TX, EPILOGUE_PARAMS __global YT *restrict y)
 {
   const int ty = get_global_id(0), mb = get_global_id(1), n = get_global_id(2);
   const int tiles = TX * get_global_size(0) * get_global_size(2);
@@ -66,7 +67,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(transform)(
             V v = t[j] + b;
             EPILOGUE_READ(at)
             v = EPILOGUE;
-            *(__global V *)(y + at) = real ? v : (V)0.0f;
+            rk_store(VW, YT, real ? v : (V)0.0f, y + at);
           }
       }
     }

@@ -1,0 +1,266 @@
+"""Convolutions and products on 16-bit values and on weights of every storage type.
+
+What is right is computed in float64 from the numbers that the stored bits stand for, so that only
+the rounding of the result may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from kernel_harness import CPU8, CPU16, GCN, Case, pocl_device, run_case, run_on_rusticl, value
+from test_kernels_conv import reference
+
+from rekindle._types import DType, Target
+from rekindle.engine.compiler import compiler_for
+from rekindle.engine.kernels import REGISTRY, Context
+from rekindle.graph.decode import Decode
+from rekindle.graph.expr import Arg, maximum
+from rekindle.graph.lowering import LogicalCall
+
+pytestmark = pytest.mark.opencl
+Array = np.ndarray[Any, np.dtype[Any]]
+WEIGHTS = ("float32", "float16", "bfloat16", "int8", "int4", "int8 groups", "int4 groups")
+_NARROW = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+_ROUNDING = {np.float32: 2e-5, np.float16: 6e-4, ml_dtypes.bfloat16: 5e-3}
+"""Of the largest element: half a unit in the last place, and what float32 sums may add."""
+
+
+def stored(
+    kind: str, shape: Sequence[int], outputs: int, inputs: int, group: int = 16
+) -> tuple[Array, Decode | None, Array]:
+    """Random weights of a kind, how they decode, and the numbers that they stand for (float64).
+
+    `outputs`, `inputs`: the axes of the output and of the input channels.
+    """
+    rng = np.random.default_rng(sum(shape))
+    if kind in _NARROW:
+        w = rng.standard_normal(shape, np.float32).astype(_NARROW[kind])
+        return w, None, w.astype(np.float64)
+    low, high = (-8, 8) if kind.startswith("int4") else (-128, 128)
+    q = rng.integers(low, high, shape, dtype=np.int8)
+    sizes = [1] * len(shape)
+    sizes[outputs] = shape[outputs]
+    if kind.endswith("groups"):
+        sizes = [n if axis != inputs else -(-n // group) for axis, n in enumerate(shape)]
+        decode = Decode(rng.uniform(0.01, 0.1, sizes).astype(np.float32), inputs, group)
+    else:
+        decode = Decode(rng.uniform(0.01, 0.1, sizes).astype(np.float32))
+    spread = decode.scale.astype(np.float64)
+    if kind.endswith("groups"):
+        spread = np.repeat(spread, group, inputs).take(range(shape[inputs]), inputs)
+    return q, decode, q * spread
+
+
+def convolution(
+    kernel: str, x_shape: Sequence[int], w_shape: Sequence[int], weights: str, *,
+    blocks: tuple[int, int], target: Target, group: int = 1, x_type: Any = np.float16,
+    y_type: Any = np.float16, groups_of: int = 16,
+) -> tuple[Case, Array]:  # fmt: skip
+    """A 'same' convolution with a bias, a residual of y's type and a ReLU."""
+    rng = np.random.default_rng(sum(x_shape))
+    x = rng.standard_normal(x_shape, np.float32).astype(x_type)
+    w, decode, numbers = stored(weights, w_shape, 0, 1, groups_of)
+    bias = rng.standard_normal(w_shape[0], np.float32)
+    pads = tuple(k // 2 for k in w_shape[2:]) * 2
+    ones = (1,) * (len(x_shape) - 2)
+    sums = reference(x.astype(np.float64), numbers, bias, ones, pads, ones, group)
+    residual = rng.standard_normal(sums.shape, np.float32).astype(y_type)
+    out = blocks[1]
+    call = LogicalCall(
+        "conv",
+        (value("x", x, blocks[0]), value("w", w), value("b", bias), value("e", residual, out)),
+        value("y", residual, out),
+        {
+            "strides": ones, "pads": pads, "dilations": ones, "group": group, "decode": decode,
+            "epilogue": maximum(Arg(0) + Arg(1), 0.0),
+        },
+        "c",
+    )  # fmt: skip
+    case = Case(kernel, call, {"x": x, "e": residual}, {"w": w, "b": bias}, target)
+    return case, np.maximum(sums + residual.astype(np.float64), 0.0)
+
+
+def product(
+    kernel: str, m: int, k: int, n: int, weights: str, *, target: Target, transposed: bool = False,
+    a_type: Any = np.float16, y_type: Any = np.float16, group: int = 16,
+) -> tuple[Case, Array]:  # fmt: skip
+    """A product with a constant b, plus a row in float32."""
+    rng = np.random.default_rng(m + k + n)
+    a = rng.standard_normal((m, k), np.float32).astype(a_type)
+    shape = (n, k) if transposed else (k, n)
+    b, decode, numbers = stored(weights, shape, int(not transposed), int(transposed), group)
+    row = rng.standard_normal(n, np.float32)
+    expected = a.astype(np.float64) @ (numbers.T if transposed else numbers) + row
+    y = value("y", np.empty(expected.shape, y_type))
+    params = {
+        "transpose_a": False, "transpose_b": transposed, "decode": decode,
+        "epilogue": Arg(0) + Arg(1),
+    }  # fmt: skip
+    call = LogicalCall("matmul", (value("a", a), value("b", b), value("e", row)), y, params, "m")
+    return Case(kernel, call, {"a": a, "e": row}, {"b": b}, target), expected
+
+
+def agree(found: Array, expected: Array) -> None:
+    assert found.shape == expected.shape
+    difference = np.abs(found.astype(np.float64) - expected).max()
+    assert difference <= _ROUNDING[found.dtype.type] * np.abs(expected).max()
+
+
+def check(case: Case, expected: Array) -> None:
+    agree(run_case(case, pocl_device()), expected)
+
+
+def check_together(pairs: Sequence[tuple[Case, Array]]) -> None:
+    """All in one program, which is built faster than many."""
+    launches = [
+        launch
+        for case, _ in pairs
+        for launch in REGISTRY.get(case.kernel).launches(
+            case.call, Context(case.target, case.constants.get)
+        )
+    ]
+    compiler_for(pocl_device()).prepare(launches)
+    for case, expected in pairs:
+        check(case, expected)
+
+
+CONVOLUTIONS = [
+    pytest.param("conv_tiled", (1, 40, 5, 7), (19, 40, 3, 3), (16, 16), CPU8, 1, id="tiled 8"),
+    pytest.param("conv_tiled", (2, 40, 3, 3), (37, 40, 1, 1), (16, 16), CPU16, 1, id="tiled 16"),
+    pytest.param("conv_stem", (1, 3, 9, 13), (19, 3, 3, 3), (0, 16), CPU8, 1, id="stem"),
+    pytest.param("depthwise_tiled", (1, 19, 5, 9), (19, 1, 3, 3), (16, 16), CPU8, 19, id="depth"),
+    pytest.param("conv_direct", (1, 20, 5, 3), (7, 20, 3, 1), (0, 0), CPU8, 1, id="direct"),
+    pytest.param("conv_lanes", (1, 40, 5, 7), (19, 40, 3, 3), (4, 4), GCN, 1, id="lanes"),
+    pytest.param("conv_lanes", (1, 3, 9, 13), (19, 3, 3, 3), (0, 4), GCN, 1, id="lanes, rows"),
+    pytest.param("depthwise_lanes", (1, 19, 5, 9), (19, 1, 3, 3), (4, 4), GCN, 19, id="depth 4"),
+]
+PRODUCTS = [
+    pytest.param("matmul_tiled", CPU8, id="tiled 8"),
+    pytest.param("matmul_tiled", CPU16, id="tiled 16"),
+    pytest.param("matmul_local", GCN, id="local"),
+    pytest.param("matmul_rows", GCN, id="rows"),
+]
+
+
+@pytest.mark.parametrize(("kernel", "x", "w", "blocks", "target", "group"), CONVOLUTIONS)
+def test_convolutions(
+    kernel: str, x: Sequence[int], w: Sequence[int], blocks: tuple[int, int], target: Target,
+    group: int,
+) -> None:  # fmt: skip
+    """Float results show that weights are decoded exactly, half ones how results are rounded."""
+    options: dict[str, Any] = {"blocks": blocks, "target": target, "group": group}
+    bfloat16: dict[str, Any] = {"x_type": ml_dtypes.bfloat16, "y_type": ml_dtypes.bfloat16}
+    pairs = [convolution(kernel, x, w, kind, y_type=np.float32, **options) for kind in WEIGHTS]
+    pairs.append(convolution(kernel, x, w, "float16", **options))
+    pairs.append(convolution(kernel, x, w, "bfloat16", **options, **bfloat16))
+    check_together(pairs)
+
+
+def test_winograd() -> None:
+    """Its transforms cost accuracy: the result's own rounding hides most of it."""
+    options: dict[str, Any] = {"blocks": (16, 16), "target": CPU8}
+    shapes = (1, 19, 9, 11), (21, 19, 3, 3)
+    check_together(
+        [convolution("conv_winograd", *shapes, w, **options) for w in ("float16", "int8")]
+    )
+
+
+@pytest.mark.parametrize(
+    ("kernel", "block", "target"), [("conv_tiled", 16, CPU8), ("conv_lanes", 4, GCN)]
+)
+def test_merged_groups_keep_their_scales(kernel: str, block: int, target: Target) -> None:
+    """Eight groups of four channels count as two of sixteen."""
+    shapes = (1, 32, 3, 4), (32, 4, 3, 3)
+    options: dict[str, Any] = {"group": 8, "y_type": np.float32, "blocks": (block, block)}
+    kinds = ("int8", "int4", "bfloat16")
+    check_together([convolution(kernel, *shapes, w, target=target, **options) for w in kinds])
+
+
+@pytest.mark.parametrize(("kernel", "target"), PRODUCTS)
+def test_products(kernel: str, target: Target) -> None:
+    pairs, wide = [], {"a_type": np.float32}
+    for weights in WEIGHTS:
+        y_type = np.float16 if weights == "float16" else np.float32
+        options: dict[str, Any] = {"target": target, "y_type": y_type}
+        pairs.append(product(kernel, 3, 50, 37, weights, **options))
+        if weights in ("int8", "int4 groups"):
+            pairs.append(product(kernel, 3, 33, 5, weights, transposed=True, **options))
+            pairs.append(product(kernel, 3, 70, 21, weights, group=32, **options, **wide))
+    check_together(pairs)
+
+
+@pytest.mark.parametrize(("kernel", "target"), PRODUCTS)
+def test_computed_operands(kernel: str, target: Target) -> None:
+    """Both ways round, few rows and many: packed first, or read as b lies."""
+    rng, pairs = np.random.default_rng(3), []
+    dtype = ml_dtypes.bfloat16 if target is CPU16 else np.float16
+    cases = [(3, False, False), (20, True, True)]
+    for m, ta, tb in cases[: 1 if kernel == "matmul_rows" else 2]:
+        a = rng.standard_normal((21, m) if ta else (m, 21), np.float32).astype(dtype)
+        b = rng.standard_normal((33, 21) if tb else (21, 33), np.float32).astype(dtype)
+        left, right = (x.astype(np.float64) for x in (a, b))
+        expected = (left.T if ta else left) @ (right.T if tb else right)
+        params = {"transpose_a": ta, "transpose_b": tb, "epilogue": None}
+        y = value("y", np.empty(expected.shape, dtype))
+        call = LogicalCall("matmul", (value("a", a), value("b", b)), y, params, "m")
+        pairs.append((Case(kernel, call, {"a": a, "b": b}, {}, target), expected))
+    check_together(pairs)
+
+
+def test_what_each_storage_type_takes_on_the_device() -> None:
+    """Bytes of the packed weights of 64 x 64 pointwise filters, the scales beside them."""
+    taken = {}
+    for weights in WEIGHTS:
+        case, _ = convolution(
+            "conv_tiled", (1, 64, 3, 3), (64, 64, 1, 1), weights, blocks=(16, 16), target=CPU8
+        )
+        (launch,) = REGISTRY.get("conv_tiled").launches(
+            case.call, Context(CPU8, case.constants.get)
+        )
+        taken[weights] = launch.args[1].nbytes  # type: ignore[union-attr]
+    halves = dict.fromkeys(("float16", "bfloat16"), 8192)
+    eighths = {"int4": 2048, "int4 groups": 2048}
+    assert taken == {"float32": 16384, **halves, "int8": 4096, "int8 groups": 4096, **eighths}
+
+
+def test_overflow_becomes_infinity_and_nan_stays() -> None:
+    """Of the device's own stores: 65520 is the first number that rounds to infinity."""
+    for kernel, blocks, target in (("conv_tiled", 16, CPU8), ("conv_lanes", 4, GCN)):
+        case, _ = convolution(
+            kernel, (1, 16, 2, 2), (16, 16, 1, 1), "float16", blocks=(blocks, blocks), target=target
+        )
+        case.feeds["x"][:] = 0
+        case.feeds["e"][:] = 0
+        case.constants["b"][:4] = 65519.0, 65520.0, np.nan, 6e-8
+        y = run_case(case, pocl_device())[0, :4, 0, 0]
+        np.testing.assert_array_equal(y, np.array([65504, np.inf, np.nan, 6e-8], np.float16))
+
+
+def test_rusticl(tmp_path: Path) -> None:
+    """The front-end that owners of a card use has its own vload_half."""
+    made = []
+    for parameters in CONVOLUTIONS:
+        kernel, x, w, blocks, target, group = parameters.values
+        options: dict[str, Any] = {"blocks": blocks, "target": target, "group": group}
+        if target is GCN:
+            made += [convolution(kernel, x, w, kind, **options) for kind in ("float16", "int8")]
+    for kernel in ("matmul_local", "matmul_rows"):
+        made += [product(kernel, 3, 50, 37, kind, target=GCN) for kind in WEIGHTS]
+    results = run_on_rusticl([case for case, _ in made], tmp_path)
+    for found, (_, expected) in zip(results, made, strict=True):
+        agree(found, expected)
+
+
+def test_integers_without_a_decoding_are_no_weights() -> None:
+    case, _ = product("matmul_tiled", 3, 5, 7, "int8", target=CPU8)
+    bare = replace(case.call, params={**case.call.params, "decode": None})
+    assert REGISTRY.get("matmul_tiled").score(bare, Context(CPU8, case.constants.get)) == 0
+    assert case.call.inputs[1] is not None
+    assert case.call.inputs[1].dtype is DType.INT8
