@@ -13,10 +13,10 @@ LINKER = $(shell echo 'int x;' | gcc -shared -x c - -o /dev/null 2>/dev/null || 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow conformance bench check docs clean
+.PHONY: help demo test test-slow conformance bench bench-memory check docs clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## a real network names a real photograph on an OpenCL device
 	@$(BIN)/rekindle demo
@@ -35,6 +35,9 @@ conformance: $(VENV)/.test ## ONNX's own node tests on PoCL and Rusticl, counted
 
 bench: $(VENV)/.bench ## speed against other engines; hours from scratch: BENCH='--models resnet18 --batch 1'
 	$(BIN)/python benchmarks/speed.py $(BENCH)
+
+bench-memory: $(VENV)/.test ## memory plans of full-size networks, for an RX 580 and a CPU
+	$(BIN)/python benchmarks/memory.py
 
 check: $(VENV)/.check ## style, types, import layers, fresh generated docs
 	$(BIN)/ruff check

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import memory_page
 import typer.main
 
 from rekindle import _config, _errors, cli
@@ -215,6 +216,10 @@ def measurements() -> str:
     return "\n\n".join(parts)
 
 
+def memory() -> str:
+    return memory_page.text(stored("memory"), table)
+
+
 def ms(seconds: float) -> str:
     return f"{seconds * 1e3:.0f} ms"
 
@@ -249,6 +254,7 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "environment.md": ("src/rekindle/_config.py", environment),
     "errors.md": ("src/rekindle/_errors.py", errors),
     "measurements.md": ("benchmarks/results/", measurements),
+    "memory.md": ("benchmarks/results/memory.json", memory),
     "operators.md": ("src/rekindle/graph/ops/ and docs/conformance.json", operators),
 }
 

@@ -19,7 +19,7 @@ from itertools import accumulate
 
 _ROUNDS = 24
 """How often the highest value is tried first; each round places every value once."""
-_WORK = 10_000_000
+_WORK = 4_000_000
 """Values squared, times placements: what the search may cost, some tenths of a second."""
 
 

@@ -234,18 +234,16 @@ class _Lifetimes:
                 if name and self._root(name) not in self.planner.graph.initializers:
                     self._touch(name)
             return
-        start = self.tick + 1
         for launch in step.launches:
             self.tick += 1
             for arg in launch.args:
-                self._argument(arg, start, constants)
+                self._argument(arg, constants)
 
-    def _argument(self, arg: object, start: int, constants: dict[str, Packed]) -> None:
+    def _argument(self, arg: object, constants: dict[str, Packed]) -> None:
         if isinstance(arg, Packed):
             constants.setdefault(arg.key, arg)
         elif isinstance(arg, Workspace):
-            # Live from the node's first launch, since an earlier launch may have filled it.
-            first = self.span.get(arg.label, (start, start))[0]
+            first = self.span.get(arg.label, (self.tick, self.tick))[0]
             self.span[arg.label] = (first, self.tick)
             self.nbytes[arg.label] = max(self.nbytes.get(arg.label, 0), arg.nbytes)
             self.on_device.add(arg.label)

@@ -84,10 +84,8 @@ def residency(plan: Plan, limit_bytes: int) -> Residency:
     total = sum(sizes.values())
     if total + arena <= limit_bytes:
         return Residency(frozenset(sizes), total)
-    readers = [keys_of(plan, launch.args) for launch in plan.launches()]
-    choice = _Choice(readers, sizes, plan.target)
-    if (found := choice.best(limit_bytes - arena)) is None:
-        least = arena + choice.least()
+    if (found := _choice(plan, sizes).best(limit_bytes - arena)) is None:
+        least = least_bytes(plan)
         raise MemoryLimitError(
             f"the model needs {total + arena:,} bytes on the device (weights {total:,}, "
             f"activations {arena:,}), and at least {least:,} with its weights streamed from host "
@@ -96,6 +94,17 @@ def residency(plan: Plan, limit_bytes: int) -> Residency:
             hint="use a smaller batch or model, or provider='onnxruntime'",
         )
     return found
+
+
+def least_bytes(plan: Plan) -> int:
+    """The smallest limit that `plan` runs within, all weights streamed that can be."""
+    sizes = {key: device_bytes(constant) for key, constant in plan.constants.items()}
+    return plan.memory.arena_bytes + _choice(plan, sizes).least()
+
+
+def _choice(plan: Plan, sizes: Mapping[str, int]) -> _Choice:
+    readers = [keys_of(plan, launch.args) for launch in plan.launches()]
+    return _Choice(readers, sizes, plan.target)
 
 
 def keys_of(plan: Plan, arguments: Iterable[object]) -> tuple[str, ...]:
