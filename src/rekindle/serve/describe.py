@@ -94,6 +94,25 @@ def statistics(plane: DataPlane, name: str = "", version: str = "") -> list[dict
     return found
 
 
+def health(plane: DataPlane) -> dict[str, Any]:
+    """One word, and the figures behind it."""
+    fleet = plane.fleet
+    if plane.draining:
+        status = "draining"
+    elif not fleet.started:
+        status = "starting"
+    else:
+        status = "ok" if fleet.healthy else "a worker is being started again"
+    return {
+        "status": status,
+        "ready": plane.ready,
+        "version": rekindle.__version__,
+        "models": {f"{s.entry.name}/{s.entry.version}": s.state[0] for s in fleet.slots()},
+        "in_flight": plane.in_flight,
+        "memory": {"used_bytes": fleet.budget.used, "budget_bytes": fleet.budget.capacity},
+    }
+
+
 def index(plane: DataPlane, *, only_ready: bool = False) -> list[dict[str, str]]:
     """The repository: every version that is served, and what cannot be, with the reason."""
     rows = []

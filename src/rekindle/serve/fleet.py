@@ -215,8 +215,8 @@ class Fleet:
                 except RekindleError as error:
                     logger.warning("%s was not taken up: %s", name, error)
         for name in [n for n in self._slots if n not in index.models]:
-            await self.unload(name)
-            del self._unloaded[name]
+            for slot in self._slots.pop(name).values():
+                await self._retire(slot, "unloaded")
 
     async def close(self) -> None:
         """Give up every model at once."""

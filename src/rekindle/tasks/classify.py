@@ -130,18 +130,54 @@ def check_card(card: ModelCard) -> None:
         )
 
 
-class Classifier:
+class PhotoReader:
+    """What a classifier's card means: a photo's tensor, and the labels of an output.
+
+    It runs nothing, so a model may be anywhere (in the server, in a worker's process).
+    """
+
+    def __init__(
+        self, card: ModelCard, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    ) -> None:
+        """Raises CardError where the card does not fit the model's inputs and outputs."""
+        check_card(card)
+        self.card = card
+        self.input = _tensor("input", [t.spec.name for t in card.inputs], inputs)
+        self.output = _tensor("output", [t.spec.name for t in card.outputs], outputs)
+        self._layout = _check_input(self.input, card)
+        _check_width(self.output.shape[1] if len(self.output.shape) > 1 else None, card)
+
+    def prepare(self, photo: Path | str | bytes) -> Array:
+        """The model's input (1, C, H, W) from a picture."""
+        assert self.card.preprocess is not None
+        decoded = images.decode(photo)
+        tensor = images.prepare(decoded, self.card.preprocess, layout=self._layout)
+        return tensor.astype(str(self.input.dtype), copy=False)
+
+    def scores(self, output: Array, rows: int) -> Array:
+        """(rows, classes) float32 probabilities from the model's output."""
+        scores = output.reshape(rows, -1).astype(np.float32)
+        _check_width(scores.shape[1], self.card)
+        return _softmax(scores) if self.card.decode == "logits" else scores
+
+    def labels(self, row: Array, top: int) -> tuple[Label, ...]:
+        """The best classes of one row of `scores`; ModelError where they are no numbers."""
+        if not np.isfinite(row).all():
+            raise ModelError(
+                "the model gave scores that are no numbers (NaN or infinite)",
+                hint="compare with --provider onnxruntime; if they agree, the model is broken",
+            )
+        best = np.argsort(-row, kind="stable")[:top]
+        return tuple(Label(self.card.labels[i], int(i), float(row[i])) for i in best)
+
+
+class Classifier(PhotoReader):
     """A session and its card: photos in, labels out. Use it as a context manager."""
 
     def __init__(self, session: Session, card: ModelCard) -> None:
         """Raises CardError where the card does not fit the session's inputs and outputs."""
-        check_card(card)
+        super().__init__(card, session.inputs, session.outputs)
         self.session = session
-        self.card = card
-        self.input = _tensor("input", [t.spec.name for t in card.inputs], session.inputs)
-        self.output = _tensor("output", [t.spec.name for t in card.outputs], session.outputs)
-        self._layout = _check_input(self.input, card)
-        _check_width(self.output.shape[1] if len(self.output.shape) > 1 else None, card)
         first = self.input.shape[0]
         self._fixed_batch = first if isinstance(first, int) else None
         self._full_ran = False
@@ -160,15 +196,7 @@ class Classifier:
     def probabilities(self, tensors: Array) -> Array:
         """(N, classes) float32 from prepared photos (N, C, H, W): one run of the model."""
         feeds = {self.input.name: tensors.astype(str(self.input.dtype), copy=False)}
-        output = self.session.run(feeds)[self.output.name]
-        scores = output.reshape(len(tensors), -1).astype(np.float32)
-        _check_width(scores.shape[1], self.card)
-        return _softmax(scores) if self.card.decode == "logits" else scores
-
-    def prepare(self, photo: Path | str | bytes) -> Array:
-        """The model's input (1, C, H, W) from a picture."""
-        assert self.card.preprocess is not None
-        return images.prepare(images.decode(photo), self.card.preprocess, layout=self._layout)
+        return self.scores(self.session.run(feeds)[self.output.name], len(tensors))
 
     def close(self) -> None:
         self.session.close()
@@ -201,8 +229,7 @@ class Classifier:
             if item.tensor is None:
                 yield Classification(item.path, error=item.error, prepare_s=item.seconds)
             else:
-                labels, error = self._best(next(rows), top)
-                yield Classification(item.path, labels, error, item.seconds, share_s)
+                yield self._named(item, next(rows), share_s, top)
 
     def _run(self, tensors: Sequence[Array], size: int) -> Array:
         """Probabilities of a group. A group that is not full is filled up with zeros where the
@@ -215,14 +242,12 @@ class Classifier:
             group = np.concatenate([group, np.zeros((missing, *group.shape[1:]), group.dtype)])
         return self.probabilities(group)[: len(tensors)]
 
-    def _best(self, row: Array, top: int) -> tuple[tuple[Label, ...], RekindleError | None]:
-        if not np.isfinite(row).all():
-            return (), ModelError(
-                "the model gave scores that are no numbers (NaN or infinite)",
-                hint="compare with --provider onnxruntime; if they agree, the model is broken",
-            )
-        best = np.argsort(-row, kind="stable")[:top]
-        return tuple(Label(self.card.labels[i], int(i), float(row[i])) for i in best), None
+    def _named(self, item: _Loaded, row: Array, run_s: float, top: int) -> Classification:
+        try:
+            labels = self.labels(row, top)
+        except ModelError as error:
+            return Classification(item.path, (), error, item.seconds, run_s)
+        return Classification(item.path, labels, None, item.seconds, run_s)
 
 
 def _tensor(kind: str, named: Sequence[str], specs: Sequence[TensorSpec]) -> TensorSpec:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI
 
 import rekindle
 from rekindle.serve.dataplane import DataPlane
-from rekindle.serve.rest import errors, v2
+from rekindle.serve.rest import errors, friendly, metrics, v2
 
 
 def build_app(plane: DataPlane, routers: Sequence[APIRouter] = ()) -> FastAPI:
@@ -22,6 +22,8 @@ def build_app(plane: DataPlane, routers: Sequence[APIRouter] = ()) -> FastAPI:
     )
     errors.install(app)
     app.include_router(v2.router(plane))
+    app.include_router(friendly.router(plane))
+    app.include_router(metrics.router(plane))
     for router in routers:
         app.include_router(router)
     return app

@@ -71,8 +71,32 @@ INFER = failing(400, 404, 413, 422, 503, 504, 507)
 CONTROL = failing(400, 403, 404, 413, 422, 503, 507)
 
 
-def body(schema: dict[str, Any], media: str = "application/json") -> dict[str, Any]:
-    return {"requestBody": {"content": {media: {"schema": schema}}}}
+PREDICT = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "model": {"type": "string", "description": "may be left out where one model is served"},
+        "version": {"type": "string"},
+        "inputs": {"description": "nested lists by input name; a list where there is one input"},
+        "parameters": {"type": "object", "description": "priority (1 to 9), timeout (µs)"},
+    },
+}
+CLASSIFY = {
+    "type": "object",
+    "required": ["photo"],
+    "properties": {
+        "photo": {"type": "string", "format": "binary"},
+        "model": {"type": "string"},
+        "top": {"type": "integer", "minimum": 1, "maximum": 99999},
+    },
+}
+NAME = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
+
+
+def body(
+    schema: dict[str, Any], media: str = "application/json", *, required: bool = False
+) -> dict[str, Any]:
+    return {"requestBody": {"required": required, "content": {media: {"schema": schema}}}}
 
 
 def infer_request(*, versioned: bool) -> dict[str, Any]:
@@ -81,6 +105,4 @@ def infer_request(*, versioned: bool) -> dict[str, Any]:
     parameters = [
         {"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names
     ]
-    made = body(_REQUEST)
-    made["requestBody"]["required"] = True
-    return made | {"parameters": parameters}
+    return body(_REQUEST, required=True) | {"parameters": parameters}

@@ -16,7 +16,7 @@ import numpy as np
 from rekindle._errors import CardError, ModelError, RekindleError
 from rekindle._types import DType, TensorSpec
 from rekindle.graph.ir import Array, numpy_dtype
-from rekindle.runtime import Session, open_session
+from rekindle.runtime import Session, open_session, providers
 from rekindle.runtime.framework import detect
 from rekindle.serve.worker.job import Job, Opened
 
@@ -40,7 +40,10 @@ class OpenModel:
 
 def open_model(job: Job) -> OpenModel:
     """Open and examine; raises what `open_session` raises, and CardError or ModelError."""
-    start, before = time.perf_counter(), resident_bytes()
+    start = time.perf_counter()
+    if job.provider != "auto":
+        providers.REGISTRY.get(job.provider)  # its libraries are not this model's memory
+    before = resident_bytes()
     session = open_session(
         job.path,
         provider=job.provider,
