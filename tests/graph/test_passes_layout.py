@@ -217,3 +217,32 @@ def test_verify_refuses_layouts_that_no_kernel_could_read() -> None:
         bad.values[name] = replace(bad.values[name], layout=Layout(16))
         with pytest.raises(ModelError, match=f"'{name}'|layout|reorders"):
             verify(bad)
+
+
+JOINED = (
+    "(float[2,8,6,6] x) => (float[2,8,6,6] y) { a = Conv<pads=[1,1,1,1]>(x, w)  b = Conv(x, p)"
+    "  c = Concat<axis=AXIS>(a, PARTS)  y = Conv(c, q) }"
+)
+
+
+@pytest.mark.parametrize("parts", ["b", "x", "b, a", "last"])
+def test_images_are_joined_block_behind_block(parts: str) -> None:
+    """At multiples of the block; the last may end where it likes, and a plain one is reordered."""
+    channels = 16 * 2 + 16 * parts.count(",") + (3 - 16) * (parts == "last")
+    body = JOINED.replace("AXIS", "1").replace("PARTS", "b" if parts == "last" else parts)
+    body = body.replace("[2,8,6,6] x", "[2,16,6,6] x")
+    weights = {
+        "w": normal(16, 16, 3, 3) / 16,
+        "p": normal(3 if parts == "last" else 16, 16, 1, 1, seed=1),
+        "q": normal(8, channels, 1, 1, seed=2) / 4,
+    }
+    graph = laid_out(model(body, **weights), {"x": normal(2, 16, 6, 6)})
+    assert "c" in blocked(graph)
+    assert reorders(graph) == 2
+
+
+def test_images_whose_blocks_would_not_meet_are_joined_as_rows() -> None:
+    body = JOINED.replace("AXIS", "1").replace("PARTS", "b")
+    weights = W | {"q": normal(8, 16, 1, 1)}
+    graph = agree(model(body, **weights), {"x": normal(2, 8, 6, 6)}, tolerance=1e-4)
+    assert "c" not in blocked(graph)

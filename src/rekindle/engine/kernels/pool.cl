@@ -12,7 +12,8 @@
    T          how elements are stored
    V, VW      a vector of elements as they are computed, and how many: VW divides B
    FLOATS     elements may be NaN
-   LOWEST     no element is below it */
+   LOWEST     no element is below it
+   WIDE       width of the window, where it is small: wholly inside x its loop is unrolled; else 0 */
 #if VW == 16
 #define KEEP(v, c) ((c) + (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15) < C ? (v) : (V)0)
 #elif VW == 8
@@ -79,6 +80,15 @@ void NAME(pool)(const __global T *restrict x, int C, int D, int H, int W, int OD
       for (int kz = z0; kz < z1; kz++)
         for (int ky = v0; ky < v1; ky++) {
           const __global T *at = x + (((z + kz * LD) * H + v + ky * LH) * W + u) * B;
+#if WIDE
+          if (u1 - u0 == WIDE) {
+            #pragma unroll
+            for (int kx = 0; kx < WIDE; kx++)
+              #pragma unroll
+              for (int r = 0; r < R; r++) a[r] = FOLD(a[r], READ(at + kx * LW * B + r * VW));
+            continue;
+          }
+#endif
           for (int kx = u0; kx < u1; kx++)
             #pragma unroll
             for (int r = 0; r < R; r++) a[r] = FOLD(a[r], READ(at + kx * LW * B + r * VW));

@@ -1,14 +1,19 @@
-"""Concat: inputs one after the other along an axis."""
+"""Concat: inputs one after the other along an axis.
+
+Blocked images lie behind one another in whole blocks of channels: all but the last input have
+full blocks (the layout pass sees to it).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from rekindle._errors import ModelError
-from rekindle._types import Dim
-from rekindle.graph.ir import Array, Node
+from rekindle._types import ROW_MAJOR, Dim
+from rekindle.graph.ir import Array, Node, Value
 from rekindle.graph.lowering import Lowering
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import integer
@@ -50,10 +55,13 @@ def _reference(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
 
 
 def _lower(lowering: Lowering) -> None:
-    out, start = lowering.output, 0
-    axis = normalize_axis(lowering.node, integer(lowering.node, "axis"), len(out.static_shape))
+    out, start = _as_stored(lowering.output), 0
+    axis = normalize_axis(
+        lowering.node, integer(lowering.node, "axis"), len(lowering.output.static_shape)
+    )
     steps = row_major(out.static_shape)
-    for x in lowering.inputs:
+    for given in lowering.inputs:
+        x = _as_stored(given) if given is not None else None
         shape = x.static_shape if x is not None else ()
         if x is not None and 0 not in shape:
             target = Walk(steps, start * steps[axis])
@@ -61,4 +69,13 @@ def _lower(lowering: Lowering) -> None:
             start += shape[axis]
 
 
-register("Concat", Operator(since=4, infer=_infer, reference=_reference, lower=_lower))
+def _as_stored(value: Value) -> Value:
+    """A blocked value as the row-major one that its memory is."""
+    shape = value.layout.physical_shape(value.static_shape)
+    return replace(value, shape=shape, layout=ROW_MAJOR)
+
+
+register(
+    "Concat",
+    Operator(since=4, infer=_infer, reference=_reference, lower=_lower, layouts="spatial"),
+)

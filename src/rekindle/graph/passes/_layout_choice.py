@@ -32,7 +32,7 @@ class Choice:
             if index == 0:
                 return node.inputs[0] in self.blocked or not reads_rows(self.graph, node)
             return index > 2 and not is_single(self.graph, node.inputs[index])
-        if is_pool(node):
+        if is_pool(node) or is_concat(node):
             return True
         return not is_global_pool(node) and is_full(self.graph, node, node.inputs[index])
 
@@ -57,6 +57,9 @@ def choose(graph: Graph, block: int) -> Choice:
             follow = node.inputs[0] in blocked
         elif is_global_pool(node):
             follow = node.inputs[0] in blocked and name in wanted
+        elif is_concat(node):
+            inside = any(n in blocked for n in node.inputs)
+            follow = inside and name in wanted and _joins_blocks(graph, node, block)
         else:
             follow = _follows(graph, node, blocked, wanted)
         if follow:
@@ -72,7 +75,11 @@ def _wanted(graph: Graph, block: int) -> set[str]:
             if not reads_rows(graph, node):
                 wanted.add(node.inputs[0])
             wanted.update(n for n in node.inputs[3:] if not is_single(graph, n))
-        elif (is_pool(node) or _keeps_layout(graph, node)) and node.outputs[0] in wanted:
+        elif (
+            node.outputs
+            and node.outputs[0] in wanted
+            and (is_pool(node) or _joins_blocks(graph, node, block) or _keeps_layout(graph, node))
+        ):
             wanted.update(n for n in node.inputs if n)
     return wanted
 
@@ -85,6 +92,15 @@ def _follows(graph: Graph, node: Node, blocked: set[str], wanted: set[str]) -> b
     inside = sum(n in blocked for n in full)
     outside = len(full) - inside
     return inside > 0 and inside + (node.outputs[0] in wanted) > outside
+
+
+def _joins_blocks(graph: Graph, node: Node, block: int) -> bool:
+    """Whether a Concat joins images along their channels at the borders of blocks."""
+    if not is_concat(node) or not all(is_image(graph, n) for n in (*node.inputs, *node.outputs)):
+        return False
+    channels = [graph.values[n].static_shape[1] for n in node.inputs]
+    axis = int(node.attr("axis"))
+    return axis in (1, -3) and not any(c % block for c in channels[:-1])
 
 
 def _keeps_layout(graph: Graph, node: Node) -> bool:
@@ -118,6 +134,10 @@ def is_conv(node: Node) -> bool:
 
 def is_pool(node: Node) -> bool:
     return node.op_type in _POOLS and not node.domain
+
+
+def is_concat(node: Node) -> bool:
+    return node.op_type == "Concat" and not node.domain
 
 
 def is_global_pool(node: Node) -> bool:
