@@ -141,6 +141,16 @@ def test_plans_that_are_kept_stay_within_the_limit_together(path: Path) -> None:
         assert max(held) > LAYERS * LAYER_BYTES + 2 * 2 * 4 * WIDTH * 500  # several at once
 
 
+def test_placement_is_that_of_the_latest_run(path: Path) -> None:
+    """A small batch leaves room for all weights, a large one does not."""
+    with open_session(
+        path, provider="opencl", memory_limit=LAYERS * LAYER_BYTES + 60_000
+    ) as opened:
+        for batch, streams in ((1, False), (400, True), (1, False)):
+            opened.run({"x": rows(batch)})
+            assert (opened.placement.streaming is not None) == streams
+
+
 def test_weights_stream_where_the_device_itself_is_too_small(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,9 @@ from rekindle.runtime import open_session
 from rekindle.runtime.selection import remember
 from rekindle.runtime.session import Session
 
+_LIMITED = {"opencl", "hybrid"}
+"""Providers that keep to a memory limit."""
+
 
 @dataclass(frozen=True)
 class ProviderResult:
@@ -105,7 +108,7 @@ def benchmark(
 ) -> BenchmarkReport:
     """Measure `model` on each of `providers`; `feeds` None means seeded random inputs.
 
-    `memory_limit` holds for the OpenCL device; without the `opencl` provider it is refused. The
+    `memory_limit` holds for the OpenCL device; without a provider that uses one it is refused. The
     medians of runs without a limit are remembered for `provider="auto"`.
     """
     if not providers or repeats < 1 or warmup < 0:
@@ -134,8 +137,8 @@ def _limits(
     providers: Sequence[str], memory_limit: int | str | None
 ) -> list[tuple[str, int | str | None]]:
     """Each provider with its limit; the engines on the host have none where another has it."""
-    limited = "opencl" in providers
-    return [(p, memory_limit if p == "opencl" or not limited else None) for p in providers]
+    limited = _LIMITED.intersection(providers) or providers
+    return [(p, memory_limit if p in limited else None) for p in providers]
 
 
 def _interleave(

@@ -73,18 +73,23 @@ class OpenCLBackend:
         self._limit_bytes = min(
             options.memory_limit_bytes or self._target.global_bytes, self._target.global_bytes
         )
-        self._placement = Placement(provider, device.name, reason)
+        self._latest: tuple[Plan, Residency, float | None] | None = None
         first = plan_at_ones(self._graph, self._target, planner)
-        self.peak_device_bytes = first.device_bytes if first else None
+        self.peak_device_bytes: int | None = None
         if first:
-            self._placement = self._place(first, self._admit(first))
+            kept = self._admit(first)
+            self._latest = first, kept, None
+            self.peak_device_bytes = kept.weight_bytes + first.memory.arena_bytes
         self._executors = Executors(device.opencl(), self._limit_bytes)
         if first and all(spec.is_static for spec in self.inputs):
-            self._open(tuple(_ones(s.shape) for s in self.inputs), first)
+            executor = self._open(tuple(_ones(s.shape) for s in self.inputs), first)
+            self._latest = executor.plan, executor.residency, executor.uploads.bandwidth_bytes_s
 
     @property
     def placement(self) -> Placement:
-        return self._placement
+        if self._latest is None:
+            return Placement(self._provider, self._device.name, self._reason)
+        return self._place(*self._latest)
 
     @property
     def device_bytes(self) -> int | None:
@@ -96,6 +101,7 @@ class OpenCLBackend:
         if executor is None:
             shapes = {spec.name: feeds[spec.name].shape for spec in self.inputs}
             executor = self._open(key, self._planner(self._graph, self._target, shapes))
+        self._latest = executor.plan, executor.residency, executor.uploads.bandwidth_bytes_s
         return executor.run(feeds)
 
     def close(self) -> None:
@@ -105,14 +111,11 @@ class OpenCLBackend:
         self._admit(fresh)
         fresh = buildable(self._device, fresh, partial(self._replan, key))
         self._target = fresh.target
-        executor = self._executors.add(key, fresh)
-        bandwidth = executor.uploads.bandwidth_bytes_s
-        self._placement = self._place(fresh, executor.residency, bandwidth)
-        return executor
+        return self._executors.add(key, fresh)
 
     def _replan(self, key: ShapeKey, target: Target) -> Plan:
         shapes = {spec.name: shape for spec, shape in zip(self.inputs, key, strict=True)}
-        made = plan_for(self._graph, target, shapes)
+        made = self._planner(self._graph, target, shapes)
         self._admit(made)
         return made
 
@@ -128,9 +131,7 @@ class OpenCLBackend:
             )
         return kept
 
-    def _place(
-        self, chosen: Plan, kept: Residency, bandwidth_bytes_s: float | None = None
-    ) -> Placement:
+    def _place(self, chosen: Plan, kept: Residency, bandwidth_bytes_s: float | None) -> Placement:
         nodes = [placed for step in chosen.steps for placed in _placed(step)]
         streaming = Streaming.of(kept, self._limit_bytes, bandwidth_bytes_s)
         moved = transfers(chosen)
