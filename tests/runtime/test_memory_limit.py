@@ -146,7 +146,7 @@ def test_placement_is_that_of_the_latest_run(path: Path) -> None:
     with open_session(
         path, provider="opencl", memory_limit=LAYERS * LAYER_BYTES + 60_000
     ) as opened:
-        for batch, streams in ((1, False), (400, True), (1, False)):
+        for batch, streams in ((1, False), (120, True), (1, False)):
             opened.run({"x": rows(batch)})
             assert (opened.placement.streaming is not None) == streams
 
