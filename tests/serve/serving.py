@@ -11,6 +11,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from rekindle.serve import Server, Settings
+from rekindle.serve.server import new_loop
 
 LIMIT_S = 60.0
 """No test waits longer for anything."""
@@ -56,7 +57,8 @@ class Running:
 
     def _main(self, settings: Settings) -> None:
         try:
-            asyncio.run(self._serve(settings))
+            with asyncio.Runner(loop_factory=new_loop()) as runner:  # the loop that serves
+                runner.run(self._serve(settings))
         except BaseException as error:
             self._failure = error
         finally:

@@ -83,8 +83,8 @@ def heavy(megabytes: int, seed: int) -> bytes:
 
 def test_models_share_a_budget(start: Callable[..., Running], tmp_path: Path) -> None:
     for k in range(3):
-        put(tmp_path, f"m{k}", "1", heavy(20, k))
-    budget = 50_000_000
+        put(tmp_path, f"m{k}", "1", heavy(8, k))
+    budget = 20_000_000
     server = start(tmp_path, memory_budget=budget, isolation="process")
     fleet = server.plane.fleet
     most = [fleet.budget.used]

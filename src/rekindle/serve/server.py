@@ -116,7 +116,7 @@ def run(
 
     `started` is called once both ports are open, `loaded` once the models have been loaded.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=new_loop()) as runner:
         return runner.run(_run(settings, started, loaded))
 
 
@@ -150,7 +150,7 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Uvloop where it is installed: it is not on Windows."""
     try:
         import uvloop

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from rekindle import _config
 from rekindle._errors import BusyError
@@ -82,7 +81,7 @@ class ProcessWorker:
         try:
             answer = await self._ask({"do": "open", "job": pack(job)})
         except WorkerLostError:
-            status = self._process.wait() if self._process else None
+            status = await loop.run_in_executor(None, _finish, self._process)
             raise WorkerLostError(
                 f"the worker process died while it opened the model (status {status})",
                 hint="a negative status is a signal: -9 is what the system sends out of memory",
@@ -164,8 +163,7 @@ class _Link(asyncio.Protocol):
         self.ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop has its own classes
 
     def data_received(self, data: bytes) -> None:
         for message in self._decoder.feed(data):
@@ -206,9 +204,10 @@ def _spawn(descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
         raise BusyError(f"no worker process can be started: {error}") from None
 
 
-def _finish(process: subprocess.Popen[bytes]) -> None:
+def _finish(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the end, or bring it about; the exit status."""
     try:
-        process.wait(_END_S)
+        return process.wait(_END_S)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        return process.wait()
