@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 
 import pyopencl as cl
 
@@ -12,19 +12,22 @@ from rekindle._log import debug
 from rekindle.engine.executor import Executor
 from rekindle.engine.plan import Plan
 from rekindle.engine.streaming import Residency, device_bytes, residency
+from rekindle.engine.trace import Trace
 from rekindle.engine.weights import Weights
 
 _KEPT = 8
 
 
 class Executors:
-    """The last few executors (LRU). Not thread-safe: the session that owns it takes turns.
+    """The last few executors (LRU). Not thread-safe: who owns it takes turns (`Lanes`).
 
     They share their weights; all together, weights, activations and regions for streamed weights,
-    they stay within `limit_bytes`: the least recently used ones go first.
+    they stay within `limit_bytes`: the least recently used ones go first. With a `trace`, all of
+    them are timed.
     """
 
-    def __init__(self, device: cl.Device, limit_bytes: int) -> None:
+    def __init__(self, device: cl.Device, limit_bytes: int, trace: Trace | None = None) -> None:
+        self._trace = trace
         self._device = device
         self._limit_bytes = limit_bytes
         self._weights = Weights(device)
@@ -41,26 +44,35 @@ class Executors:
             self._executors.move_to_end(key)
         return self._executors.get(key)
 
-    def add(self, key: Hashable, plan: Plan) -> Executor:
-        """An executor for `plan`; others give way to it.
+    def add(self, key: Hashable, plan: Plan, beside: Sequence[Hashable] = ()) -> Executor:
+        """An executor for `plan`; others give way to it, but for those named in `beside`.
 
-        MemoryLimitError before any of that where the plan does not fit by itself, or after it
-        where the device gives less memory than it has; the others then still work or come back.
+        MemoryLimitError before any of that where the plan does not fit by itself or beside those,
+        or after it where the device gives less memory than it has; the others then still work or
+        come back.
         """
         kept = residency(plan, self._limit_bytes)
+        for name in beside:
+            self._executors.move_to_end(name)
         others = list(self._executors.values())
-        while others and (
+        while len(others) > len(beside) and (
             len(others) >= _KEPT or _together(others, plan, kept) > self._limit_bytes
         ):
             del others[0]
+        if beside and (needed := _together(others, plan, kept)) > self._limit_bytes:
+            raise MemoryLimitError(
+                f"{len(beside) + 1} runs at a time need {needed:,} bytes on the device; the limit "
+                f"is {self._limit_bytes:,}",
+                hint=f"stream with depth={len(beside)}",
+            )
         self._evict_to(len(others), kept)
         try:
             executor = self._open(plan, kept)
         except MemoryLimitError as error:
-            if not self._executors:
+            if len(self._executors) <= len(beside):
                 raise
             debug(1, "%s: letting go of every other plan", error)
-            self._evict_to(0, kept)
+            self._evict_to(len(beside), kept)
             executor = self._open(plan, kept)
         self._executors[key] = executor
         return executor
@@ -72,7 +84,7 @@ class Executors:
 
     def _open(self, plan: Plan, kept: Residency) -> Executor:
         try:
-            return Executor(plan, self._device, self._weights, kept=kept)
+            return Executor(plan, self._device, self._weights, self._trace, kept)
         except BaseException:
             self._trim([])
             raise

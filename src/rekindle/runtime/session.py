@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from rekindle._errors import InputError, RekindleError
+from rekindle._errors import InputError, RekindleError, UsageError
 from rekindle._types import Dim, TensorSpec
 from rekindle.graph.ir import Array, dtype_of
 from rekindle.runtime._options import Options
 from rekindle.runtime.placement import Placement
-from rekindle.runtime.providers import Backend
+from rekindle.runtime.providers import Backend, Concurrent
+from rekindle.runtime.stream import Lane, Stream, check_depth
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Session:
         self._backend = backend
         self._lock = threading.Lock()
         self._closed = False
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._path, self._framework, self._file_bytes = path, framework, file_bytes
         self.options = options
         self.inputs: tuple[TensorSpec, ...] = backend.inputs
@@ -102,19 +105,52 @@ class Session:
         take any size). Returns the outputs by name, in the model's order. InputError says which
         input is wrong, what was expected and what was given. NaN and infinity pass through.
         """
+        return self._run(self._checked(feeds))
+
+    def stream(self, items: Iterable[Mapping[str, Array]], *, depth: int = 2) -> Stream:
+        """Run the model on input after input, at most `depth` of them under way at a time.
+
+        An iterator over the outputs, in the order of `items`. Uploads, kernels, downloads and
+        parts on the CPU of different inputs overlap; each of the `depth` has its own activations
+        on the device (MemoryLimitError where they do not fit beside each other), weights are
+        shared. Providers that run one input at a time still work while the caller does.
+        An error of one input is raised at its place, and the stream goes on behind it. Do not
+        change an input's arrays before its result is there.
+
+            with session.stream({"x": frame} for frame in frames) as results:
+                for outputs in results: ...
+        """
+        check_depth(depth)
+        if self._closed:
+            raise _closed()
+        if not isinstance(items, Iterable):
+            raise UsageError(f"a stream needs an iterable of inputs, got {type(items).__name__}")
+        lanes: Sequence[Lane] = [self._run]
+        if isinstance(self._backend, Concurrent):
+            lanes = self._backend.lanes(depth)
+        made = Stream(items, self._checked, lanes, depth)
+        self._streams.add(made)
+        return made
+
+    def _checked(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         checked = {spec.name: _check(spec, feeds) for spec in self.inputs}
         if unknown := feeds.keys() - checked.keys():
             raise InputError(
                 f"unknown input {', '.join(sorted(unknown))}",
                 hint=f"the model's inputs are {', '.join(checked) or 'none'}",
             )
+        return checked
+
+    def _run(self, checked: Mapping[str, Array]) -> dict[str, Array]:
         with self._lock:
             if self._closed:
-                raise RekindleError("the session is closed", hint="open a new one")
+                raise _closed()
             return self._backend.run(checked)
 
     def close(self) -> None:
-        """Give the memory back; closing twice is fine."""
+        """End the streams and give the memory back; closing twice is fine."""
+        for stream in list(self._streams):
+            stream.close(_closed())
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -133,6 +169,10 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.metadata.path}: {self.placement.summary}>"
+
+
+def _closed() -> RekindleError:
+    return RekindleError("the session is closed", hint="open a new one")
 
 
 def _check(spec: TensorSpec, feeds: Mapping[str, Array]) -> Array:

@@ -5,10 +5,10 @@ A provider registers a function that opens a model; what it gives back is a `Bac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rekindle._registry import Registry
 from rekindle._types import TensorSpec
@@ -35,6 +35,15 @@ class Backend(Protocol):
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Concurrent(Protocol):
+    """A backend that can run several inputs at a time."""
+
+    def lanes(self, count: int) -> Sequence[Callable[[Mapping[str, Array]], dict[str, Array]]]:
+        """`count` ways to run an input that do not wait for each other; the first is `run`."""
+        ...
 
 
 @dataclass(frozen=True)

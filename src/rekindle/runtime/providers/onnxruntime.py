@@ -8,7 +8,7 @@ the list, since ONNX Runtime needs it for what the others lack; `strict` forbids
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,10 @@ class OnnxRuntimeBackend:
         except Exception as error:  # ONNX Runtime's own errors share no public base
             raise InputError(f"ONNX Runtime could not run the model: {error}") from error
         return dict(zip(names, results, strict=True))
+
+    def lanes(self, count: int) -> Sequence[Callable[[Mapping[str, Array]], dict[str, Array]]]:
+        """ONNX Runtime's sessions may be called from several threads."""
+        return [self.run] * count
 
     def close(self) -> None:
         del self._session

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from rekindle.engine.alternatives import buildable
 from rekindle.engine.cache import Executors
 from rekindle.engine.executor import Executor
 from rekindle.engine.kernels import check_disabled
+from rekindle.engine.lanes import Lanes
 from rekindle.engine.plan import HostStep, Plan, Step, plan
 from rekindle.engine.streaming import Residency, residency
+from rekindle.engine.trace import Trace
 from rekindle.engine.transfers import transfers
 from rekindle.graph import onnx_io, passes
 from rekindle.graph.cost import parameter_count
@@ -81,9 +83,10 @@ class OpenCLBackend:
             self._latest = first, kept, None
             self.peak_device_bytes = kept.weight_bytes + first.memory.arena_bytes
         self._executors = Executors(device.opencl(), self._limit_bytes)
+        self._lanes = Lanes(self._executors)
         if first and all(spec.is_static for spec in self.inputs):
-            executor = self._open(tuple(_ones(s.shape) for s in self.inputs), first)
-            self._latest = executor.plan, executor.residency, executor.uploads.bandwidth_bytes_s
+            key = tuple(_ones(s.shape) for s in self.inputs)
+            self._use(self._lanes.open(0, key, partial(self._buildable, key, first)))
 
     @property
     def placement(self) -> Placement:
@@ -96,28 +99,43 @@ class OpenCLBackend:
         return self._executors.device_bytes
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        key = tuple(feeds[spec.name].shape for spec in self.inputs)
-        executor = self._executors.get(key)
-        if executor is None:
-            shapes = {spec.name: feeds[spec.name].shape for spec in self.inputs}
-            executor = self._open(key, self._planner(self._graph, self._target, shapes))
-        self._latest = executor.plan, executor.residency, executor.uploads.bandwidth_bytes_s
-        return executor.run(feeds)
+        return self._run(0, feeds)
+
+    def lanes(self, count: int) -> Sequence[Callable[[Mapping[str, Array]], dict[str, Array]]]:
+        """Each with its own queue and activations; weights and plans are shared."""
+        self._lanes.grow(count)
+        return [partial(self._run, lane) for lane in range(count)]
+
+    def trace(self) -> Trace:
+        """Times every command from now on; what was opened before is opened anew."""
+        made = Trace(self._device.opencl())
+        self._executors.close()
+        self._executors = Executors(self._device.opencl(), self._limit_bytes, made)
+        self._lanes = Lanes(self._executors)
+        return made
 
     def close(self) -> None:
         self._executors.close()
 
-    def _open(self, key: ShapeKey, fresh: Plan) -> Executor:
-        self._admit(fresh)
+    def _run(self, lane: int, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        key = tuple([feeds[spec.name].shape for spec in self.inputs])
+        return self._lanes.run(lane, key, feeds, partial(self._buildable, key), self._use)
+
+    def _buildable(self, key: ShapeKey, fresh: Plan | None = None) -> Plan:
+        """A plan for these input shapes that is admitted, and whose kernels this driver builds."""
+        fresh = fresh or self._replan(key, self._target)
         fresh = buildable(self._device, fresh, partial(self._replan, key))
         self._target = fresh.target
-        return self._executors.add(key, fresh)
+        return fresh
 
     def _replan(self, key: ShapeKey, target: Target) -> Plan:
         shapes = {spec.name: shape for spec, shape in zip(self.inputs, key, strict=True)}
         made = self._planner(self._graph, target, shapes)
         self._admit(made)
         return made
+
+    def _use(self, executor: Executor) -> None:
+        self._latest = executor.plan, executor.residency, executor.uploads.bandwidth_bytes_s
 
     def _admit(self, candidate: Plan) -> Residency:
         """Memory and strictness are checked before anything is allocated."""
