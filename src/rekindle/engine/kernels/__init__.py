@@ -20,8 +20,8 @@ Rules for every source (why: the facts in docs/architecture):
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -88,12 +88,25 @@ class Context:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Isa:
+    """What a kernel promises of its instructions on Polaris; `make isa` holds it to that."""
+
+    multiply_adds: float = 0.0
+    """Their least share among the vector instructions of the hot loop."""
+    waves: int = 4
+    """Waves that each SIMD has of it, at least: fewer do not hide the latency of memory."""
+    unkept: Mapping[str, str] = field(default_factory=dict)
+    """Rules that it breaks, with the reason: scratch, fma, multiplies, waves, lds, work-group."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Kernel:
     """A way to do a logical call. `score` 0 or less: cannot; the highest score wins."""
 
     call: str
     score: Callable[[LogicalCall, Context], float]
     launches: Callable[[LogicalCall, Context], Sequence[Launch]]
+    isa: Isa = Isa()
 
 
 REGISTRY: Registry[Kernel] = Registry("rekindle.engine.kernels", kind="kernel")

@@ -1,0 +1,82 @@
+"""What a kernel promises of its instructions on Polaris, and what it can reach there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rekindle._types import Target
+from rekindle.engine.isa.assembly import Figures
+from rekindle.engine.kernels import Isa, Launch
+
+_WAVES = ((32, 8), (36, 7), (40, 6), (48, 5), (64, 4), (84, 3), (128, 2), (256, 1))
+"""Vector registers a lane may have for so many waves on a SIMD (Mesa ACO; LLVM counts to 10)."""
+_LDS_PER_UNIT = 65536
+_SIMDS = 4
+_MOST_LDS = 32768
+_MOST_WORK_GROUP = 256
+DERATE = 0.85
+"""What instruction counts leave out (caches, issue): an assumption, not a measurement. The one
+published figure that can be compared, a kernel through local memory at 65 %, had 0.7."""
+
+
+def waves(figures: Figures, work_group: int) -> float:
+    """Waves that a SIMD can have of this kernel, by vector registers and local memory."""
+    by_registers = next((n for limit, n in _WAVES if figures.vgpr <= limit), 1)
+    per_group = max(1, work_group // 64)
+    by_lds = 8.0
+    if figures.lds_bytes:
+        by_lds = _LDS_PER_UNIT // figures.lds_bytes * per_group / _SIMDS
+    return max(min(float(by_registers), by_lds), per_group / _SIMDS)
+
+
+def check(figures: Figures, launch: Launch, promise: Isa) -> Iterator[tuple[str, str]]:
+    """What breaks: the name of the rule, and the figures. What is not promised is not checked."""
+    group = work_group(launch)
+    reached = waves(figures, group)
+    rules = (
+        ("scratch", figures.scratch_bytes == 0, f"{figures.scratch_bytes} bytes of scratch"),
+        ("fma", figures.fma == 0, f"{figures.fma} v_fma_f32 in loops"),
+        ("multiplies", figures.multiplies == 0, f"{figures.multiplies} v_mul_lo/hi in loops"),
+        ("waves", reached >= promise.waves, f"{figures.vgpr} vector registers and "
+         f"{figures.lds_bytes} bytes of local memory leave {reached:g} waves of {promise.waves}"),
+        ("lds", figures.lds_bytes <= _MOST_LDS, f"{figures.lds_bytes} bytes of local memory"),
+        ("work-group", group <= _MOST_WORK_GROUP, f"{group} work-items in a group"),
+        ("share", figures.hot.share >= promise.multiply_adds, f"{figures.hot.share:.1%} of the "
+         f"vector instructions are multiply-adds, not {promise.multiply_adds:.0%}"),
+    )  # fmt: skip
+    for rule, kept, words in rules:
+        if not kept and rule not in promise.unkept:
+            yield rule, words
+
+
+def work_group(launch: Launch) -> int:
+    size = 1
+    for axis in launch.local_size or (64,):
+        size *= axis
+    return size
+
+
+def predict(figures: Figures, launch: Launch, target: Target) -> float:
+    """Share of the card's multiply-adds that the launch's hot loop can issue: an estimate.
+
+    The hot loop's multiply-adds over its scarcest resource (vector and scalar issue, local memory
+    at 128 bytes a clock, first-level cache at 64, latency that too few waves hide), times what of
+    the card the grid fills, times DERATE. 0 where there are none.
+    """
+    hot, group = figures.hot, work_group(launch)
+    groups = 1
+    for size, local in zip(launch.global_size, launch.local_size or (64, 1, 1), strict=False):
+        groups *= -(-size // local)
+    simds = target.compute_units * _SIMDS
+    total = groups * max(1, group // 64)
+    present = min(waves(figures, group), max(1.0, total / simds))
+    clocks = max(
+        hot.valu_clocks,
+        2 * hot.local_bytes,
+        4 * hot.vector_bytes,
+        4 * hot.salu,
+        hot.one_wave_clocks / present,
+    )
+    rounds = -(-total // simds)
+    filled = total / (rounds * simds) if total < 8 * simds else 1.0
+    return DERATE * filled * 4 * hot.multiply_adds / max(clocks, 1)
