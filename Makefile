@@ -39,6 +39,9 @@ bench: $(VENV)/.bench ## speed against other engines; hours from scratch: BENCH=
 bench-memory: $(VENV)/.test ## memory plans of full-size networks, for an RX 580 and a CPU
 	$(BIN)/python benchmarks/memory.py
 
+isa: $(VENV)/.test ## the instructions of our kernels on Polaris (gfx803), held to what they promise
+	$(BIN)/python benchmarks/isa.py --json benchmarks/results/isa.json
+
 check: $(VENV)/.check ## style, types, import layers, fresh generated docs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check

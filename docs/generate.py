@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import isa_page
 import memory_page
+import speed_page
 import typer.main
 
 from rekindle import _config, _errors, cli
@@ -220,6 +222,16 @@ def memory() -> str:
     return memory_page.text(stored("memory"), table)
 
 
+def speed() -> str:
+    path = RESULTS / "speed_history.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return speed_page.text(stored("speed"), [json.loads(line) for line in lines], table)
+
+
+def isa() -> str:
+    return isa_page.text(stored("isa"), table)
+
+
 def ms(seconds: float) -> str:
     return f"{seconds * 1e3:.0f} ms"
 
@@ -253,9 +265,11 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "cli.md": ("src/rekindle/cli/", command_line),
     "environment.md": ("src/rekindle/_config.py", environment),
     "errors.md": ("src/rekindle/_errors.py", errors),
+    "isa.md": ("benchmarks/results/isa.json", isa),
     "measurements.md": ("benchmarks/results/", measurements),
     "memory.md": ("benchmarks/results/memory.json", memory),
     "operators.md": ("src/rekindle/graph/ops/ and docs/conformance.json", operators),
+    "speed.md": ("benchmarks/results/speed.json", speed),
 }
 
 
@@ -264,6 +278,11 @@ def stale() -> Iterator[tuple[Path, str, str]]:
     for name, (source, write) in PAGES.items():
         path = REFERENCE / name
         new = f"{MARK.format(source=source)}\n\n{write().strip()}\n"
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
+        if old != new:
+            yield path, old, new
+    for name, new in speed_page.plots(stored("speed")).items():
+        path = REFERENCE / name
         old = path.read_text(encoding="utf-8") if path.exists() else ""
         if old != new:
             yield path, old, new

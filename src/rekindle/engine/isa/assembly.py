@@ -160,9 +160,7 @@ def _loops(instructions: Sequence[Instruction], labels: Mapping[str, int]) -> li
             if header <= latch:
                 bodies.append(blocks.reaching(latch, header))
     inner = [b for b in bodies if not any(other < b for other in bodies)]
-    return [
-        [k for block in sorted(body) for k in range(*blocks.spans[block])] for body in inner
-    ]
+    return [[k for block in sorted(body) for k in range(*blocks.spans[block])] for body in inner]
 
 
 @dataclass(frozen=True)

@@ -93,10 +93,21 @@ class Isa:
 
     multiply_adds: float = 0.0
     """Their least share among the vector instructions of the hot loop."""
+    variants: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Another least share where a define (name, value) is so."""
     waves: int = 4
     """Waves that each SIMD has of it, at least: fewer do not hide the latency of memory."""
     unkept: Mapping[str, str] = field(default_factory=dict)
     """Rules that it breaks, with the reason: scratch, fma, multiplies, waves, lds, work-group."""
+
+    def share(self, defines: Sequence[tuple[str, str]]) -> float:
+        """The least share of multiply-adds of a launch with these defines."""
+        return min((self.variants[d] for d in defines if d in self.variants),
+                   default=self.multiply_adds)  # fmt: skip
+
+
+DECODES = Isa(unkept={"multiplies": "positions are decoded by division, once an element"})
+"""What a kernel promises that moves elements one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rekindle._types import Target
-from rekindle.engine.kernels import Context, Kernel, Launch, register
+from rekindle.engine.kernels import Context, Isa, Kernel, Launch, register
 from rekindle.engine.kernels import _conv as conv
 from rekindle.engine.kernels._epilogue import epilogue
 from rekindle.engine.kernels._packing import conv_panels, padded_vector, zeros
@@ -83,4 +83,19 @@ def _panel(target: Target, m: int, group: int, waves: int) -> int:
     return next((tm for tm in fitting if waves * -(-m // tm) >= enough), fitting[-1])
 
 
-register("conv_lanes", Kernel(call="conv", score=_score, launches=_launches))
+register(
+    "conv_lanes",
+    Kernel(
+        call="conv",
+        score=_score,
+        launches=_launches,
+        isa=Isa(
+            multiply_adds=0.94,
+            variants={
+                ("TM", "4"): 0.66,  # two of 6 or 18 instructions move the pointer
+                ("TM", "8"): 0.80,
+                ("TM", "32"): 0.78,  # 98 scalar registers are not enough: they spill to lanes
+            },
+        ),
+    ),
+)

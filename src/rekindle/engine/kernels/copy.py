@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rekindle._types import DType, Target
-from rekindle.engine.kernels import Argument, Context, Kernel, Launch, register
+from rekindle.engine.kernels import DECODES, Argument, Context, Kernel, Launch, register
 from rekindle.engine.kernels._nest import Nest, index_code, parameters, share
 from rekindle.graph.ir import Value
 from rekindle.graph.lowering import LogicalCall
@@ -197,4 +197,7 @@ def _transposition(
     return defines, [*offsets.args, *map(np.int32, own)], outer.count, sizes
 
 
-register("copy", Kernel(call="copy", score=_score, launches=_launches))
+register(
+    "copy",
+    Kernel(call="copy", score=_score, launches=_launches, isa=DECODES),
+)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rekindle.engine.kernels import Context, Kernel, Launch, register
+from rekindle.engine.kernels import Context, Isa, Kernel, Launch, register
 from rekindle.engine.kernels import _conv as conv
 from rekindle.engine.kernels._epilogue import epilogue
 from rekindle.engine.kernels._packing import depthwise_taps, padded_vector, zeros
@@ -61,4 +61,16 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     ]
 
 
-register("depthwise_lanes", Kernel(call="conv", score=_score, launches=_launches))
+register(
+    "depthwise_lanes",
+    Kernel(
+        call="conv",
+        score=_score,
+        launches=_launches,
+        isa=Isa(
+            multiply_adds=0.14,  # every tap has its own bounds
+            waves=2,
+            unkept={"multiplies": "rows are addressed tap by tap"},
+        ),
+    ),
+)

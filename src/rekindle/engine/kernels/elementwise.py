@@ -20,7 +20,7 @@ import numpy as np
 
 from rekindle._errors import UnsupportedOperatorError
 from rekindle._types import DType
-from rekindle.engine.kernels import Context, Kernel, Launch, register
+from rekindle.engine.kernels import DECODES, Context, Kernel, Launch, register
 from rekindle.engine.kernels._nest import Nest, index_code, parameters, row_major_strides, share
 from rekindle.engine.kernels._render import (
     SINGLE,
@@ -282,4 +282,7 @@ def _tail(expr: Expr, values: Sequence[Value], form: _Form) -> str:
     )
 
 
-register("elementwise", Kernel(call="elementwise", score=_score, launches=_launches))
+register(
+    "elementwise",
+    Kernel(call="elementwise", score=_score, launches=_launches, isa=DECODES),
+)

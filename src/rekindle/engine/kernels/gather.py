@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rekindle._types import DType
-from rekindle.engine.kernels import Context, Kernel, Launch, register
+from rekindle.engine.kernels import DECODES, Context, Kernel, Launch, register
 from rekindle.engine.kernels._nest import share
 from rekindle.engine.kernels.copy import UNITS
 from rekindle.graph.lowering import LogicalCall
@@ -69,4 +69,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     ]
 
 
-register("gather", Kernel(call="gather", score=_score, launches=_launches))
+register(
+    "gather",
+    Kernel(call="gather", score=_score, launches=_launches, isa=DECODES),
+)

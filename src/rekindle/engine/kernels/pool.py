@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rekindle._types import DType
-from rekindle.engine.kernels import Context, Kernel, Launch, register
+from rekindle.engine.kernels import DECODES, Context, Kernel, Launch, register
 from rekindle.engine.kernels._render import SINGLE, storage_type
 from rekindle.engine.kernels._tile import jobs_wanted, vector_width
 from rekindle.engine.kernels._window import window
@@ -83,4 +83,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     ]
 
 
-register("pool", Kernel(call="pool", score=_score, launches=_launches))
+register(
+    "pool",
+    Kernel(call="pool", score=_score, launches=_launches, isa=DECODES),
+)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rekindle._types import DType, Target
-from rekindle.engine.kernels import Context, Kernel, Launch, Workspace, register
+from rekindle.engine.kernels import DECODES, Context, Kernel, Launch, Workspace, register
 from rekindle.engine.kernels._nest import (
     GPU_GROUP,
     Nest,
@@ -286,4 +286,7 @@ def _initial(kind: str, dtype: DType) -> str:
     return f"({limits.min + 1}L - 1)" if limits.min else "0"
 
 
-register("reduce", Kernel(call="reduce", score=_score, launches=_launches))
+register(
+    "reduce",
+    Kernel(call="reduce", score=_score, launches=_launches, isa=DECODES),
+)

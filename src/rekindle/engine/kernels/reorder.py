@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rekindle._types import DType
-from rekindle.engine.kernels import Context, Kernel, Launch, register
+from rekindle.engine.kernels import DECODES, Context, Kernel, Launch, register
 from rekindle.engine.kernels._nest import Nest, row_major_strides, share
 from rekindle.engine.kernels.copy import Move, copy_launches
 from rekindle.graph.ir import Value
@@ -71,4 +71,7 @@ def _affine(x: Value, y: Value, block: int) -> Move:
     return Move(Nest(sizes, strides), 0, 0, x.dtype.itemsize)
 
 
-register("reorder", Kernel(call="reorder", score=_score, launches=_launches))
+register(
+    "reorder",
+    Kernel(call="reorder", score=_score, launches=_launches, isa=DECODES),
+)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rekindle._types import DType
-from rekindle.engine.kernels import Context, Kernel, Launch, register
+from rekindle.engine.kernels import DECODES, Context, Kernel, Launch, register
 from rekindle.engine.kernels._nest import GPU_GROUP, Share, share
 from rekindle.engine.kernels._render import SINGLE, storage_type
 from rekindle.graph.lowering import LogicalCall
@@ -68,4 +68,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     ]
 
 
-register("softmax", Kernel(call="softmax", score=_score, launches=_launches))
+register(
+    "softmax",
+    Kernel(call="softmax", score=_score, launches=_launches, isa=DECODES),
+)

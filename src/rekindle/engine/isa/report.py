@@ -1,0 +1,78 @@
+"""Everything a set of plans runs, compiled for Polaris, counted and held against its promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rekindle._types import Target
+from rekindle.engine import kernels
+from rekindle.engine.compiler import Specialisation, specialisation, suffix
+from rekindle.engine.isa.assembly import Figures, compile_for_polaris, read
+from rekindle.engine.isa.judgement import check, predict, waves, work_group
+from rekindle.engine.kernels import Launch
+
+Variant = tuple[Specialisation, str, tuple[int, ...] | None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kernel variant: its figures, and the promises that it breaks."""
+
+    launch: Launch
+    figures: Figures
+    waves: float
+    broken: Mapping[str, str]
+    """Rule and figures; empty where everything is kept."""
+
+    @property
+    def kernel(self) -> str:
+        return self.launch.chosen or self.launch.kernel
+
+
+@dataclass(frozen=True)
+class Report:
+    rows: Mapping[Variant, Row]
+
+    def of(self, launch: Launch) -> Row:
+        return self.rows[variant(launch)]
+
+    def broken(self) -> Iterator[tuple[Row, str, str]]:
+        """Every broken promise: the row, the rule, the figures."""
+        for row in self.rows.values():
+            for rule, words in row.broken.items():
+                yield row, rule, words
+
+    def share_of_peak(self, launch: Launch, target: Target) -> float:
+        """Predicted share of the card's multiply-adds; an estimate."""
+        return predict(self.of(launch).figures, launch, target)
+
+
+def variant(launch: Launch) -> Variant:
+    return specialisation(launch), launch.entry, launch.local_size
+
+
+def report(launches: Iterable[Launch]) -> Report:
+    """Compile each variant once (a tenth of a second each) and judge it.
+
+    NotFoundError where the compiler is not installed.
+    """
+    first: dict[Variant, Launch] = {}
+    for launch in launches:
+        first.setdefault(variant(launch), launch)
+    found = {f.name: f for f in read(compile_for_polaris(spec for spec, _, _ in first))}
+    rows = {}
+    for key, launch in first.items():
+        figures = found[f"{launch.entry}_{suffix(key[0])}"]
+        promise = kernels.REGISTRY.get(launch.chosen).isa
+        broken = dict(check(figures, launch, promise))
+        rows[key] = Row(launch, figures, waves(figures, work_group(launch)), broken)
+    return Report(rows)
+
+
+def by_kernel(rows: Iterable[Row]) -> dict[str, Sequence[Row]]:
+    """Rows by kernel, in the order of names."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.kernel, []).append(row)
+    return dict(sorted(groups.items()))
