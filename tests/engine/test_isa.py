@@ -120,7 +120,7 @@ def test_a_network_is_compiled_without_a_device(tmp_path: Path) -> None:
     path = tmp_path / "classifier.onnx"
     path.write_bytes(classifier().SerializeToString())
     graph = passes.run(onnx_io.load(path), passes.PORTABLE)
-    plan = plan_for(graph, POLARIS, {"x": (2, 3, 15, 15)})
+    plan = plan_for(graph, POLARIS, {"x": (2, 3, 17, 19)})
     found = report(plan.launches())
     assert found.rows
     for launch in plan.launches():

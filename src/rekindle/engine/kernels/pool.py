@@ -77,7 +77,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
             args=(x, *map(np.int32, sizes), y),
             global_size=(-(-rows // per_job), 1, planes) if single else (columns, rows, planes),
             local_size=(1, 1, 1) if single else None,
-            flops=math.prod(y.static_shape) * math.prod(win.kernel),
+            flops=math.prod(y.static_shape) * math.prod(map(min, win.kernel, win.size)),
             bytes_moved=x.nbytes + y.nbytes,
         )
     ]
