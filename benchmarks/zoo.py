@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import os
 import sys
 import tempfile
@@ -116,12 +117,16 @@ def _vae_decoder() -> Any:
 
 
 def _own(name: str) -> Any:
+    return getattr(_sibling("zoo_networks"), name)()
+
+
+def _sibling(module: str) -> Any:
+    """A file of this folder as a module, whoever imports this one and from where."""
     sys.path.insert(0, str(HERE))
     try:
-        import zoo_networks
+        return importlib.import_module(module)
     finally:
         sys.path.remove(str(HERE))
-    return getattr(zoo_networks, name)()
 
 
 _TEXT = tuple(
@@ -194,40 +199,8 @@ def network(name: str) -> Any:
     module = entry.build()
     rng = np.random.default_rng(SEED + 1)
     calibrating = tuple(torch.from_numpy(_draw(rng, s, (2, *s.shape))) for s in entry.inputs)
-    randomise(module, calibrating)
+    _sibling("zoo_weights").randomise(module, calibrating)
     return module.eval()
-
-
-def randomise(module: Any, inputs: tuple[Any, ...]) -> None:
-    """Give a fresh module weights that keep activations near 1, and normalisations that matter.
-
-    Convolutions are drawn after He et al. 2015; scales and shifts of normalisations at random;
-    running statistics are those of `inputs`.
-    """
-    import torch
-    from torch import nn
-
-    batch_norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-    found = [m for m in module.modules() if isinstance(m, batch_norms)]
-    with torch.no_grad():
-        for part in module.modules():
-            if isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-                nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
-            elif isinstance(part, (*batch_norms, nn.GroupNorm, nn.LayerNorm)) and (
-                part.weight is not None
-            ):
-                part.weight.uniform_(0.5, 1.2)
-                part.bias.normal_(0.0, 0.2)
-        if found:
-            module.eval()
-            for norm in found:
-                norm.train()
-                norm.momentum = 1.0
-            module(*inputs)
-            for norm in found:  # not exactly the truth: no network's are
-                norm.running_mean.add_(0.1 * torch.randn_like(norm.running_mean))
-                norm.running_var.mul_(1 + 0.2 * torch.rand_like(norm.running_var))
-    module.eval()
 
 
 def _write(entry: Entry, path: Path) -> None:
@@ -296,7 +269,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _digest() -> str:
-    texts = [(HERE / name).read_bytes() for name in ("zoo.py", "zoo_networks.py")]
+    recipe = ("zoo.py", "zoo_networks.py", "zoo_weights.py")
+    texts = [(HERE / name).read_bytes() for name in recipe]
     return hashlib.sha256(b"".join(texts)).hexdigest()[:10]
 
 

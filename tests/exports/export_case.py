@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from zoo import randomise
+from zoo_weights import randomise
 
 Sizes = Mapping[str, int]
 Flat = dict[str, np.ndarray]
@@ -51,7 +51,8 @@ class Case:
     exports: tuple[tuple[str, int], ...] = ((TORCHSCRIPT, 17),)
     """(exporter, opset) pairs."""
     outputs: tuple[str, ...] = ("output",)
-    slow: bool = True
+    quick: tuple[tuple[str, int], ...] = ()
+    """Those exports that `make test` runs, too."""
     tolerance: float = 1e-3
     on_host: Mapping[str, str] = field(default_factory=dict)
     """Operator types that may stay on the host, and why; everything else is strict."""

@@ -66,7 +66,7 @@ CASES = (
          ({"N": 2, "samples": 800}, {"N": 1, "samples": 1003}), BOTH),
     Case("bilstm", bilstm, (Port("mel", ("N", "frames", 8)),),
          ({"N": 2, "frames": 9}, {"N": 1, "frames": 5}),
-         ((TORCHSCRIPT, 11), (TORCHSCRIPT, 17), (DYNAMO, 18)), slow=False),
+         ((TORCHSCRIPT, 11), (TORCHSCRIPT, 17), (DYNAMO, 18)), quick=((TORCHSCRIPT, 17),)),
     Case("conv3d", conv3d, (Port("clip", ("N", 3, "T", 16, 16)),),
          ({"N": 2, "T": 8}, {"N": 1, "T": 6}), BOTH),
 )  # fmt: skip

@@ -61,15 +61,6 @@ WHISPER = {
 }  # fmt: skip
 
 
-def _past(prefix: str = "past", size: int | str = "P") -> tuple[Port, ...]:
-    """Key and value of each layer."""
-    return tuple(
-        Port(f"{prefix}.{layer}.{kind}", ("N", HEADS, size, WIDTH))
-        for layer in range(LAYERS)
-        for kind in ("key", "value")
-    )
-
-
 def _cache(flat: tuple[torch.Tensor, ...]) -> DynamicCache:
     cache = DynamicCache()
     for layer in range(len(flat) // 2):
@@ -123,16 +114,21 @@ def whisper() -> Positional:
     return Positional(model, _seq2seq_step)
 
 
-_PRESENT = tuple(p.name.replace("past", "present") for p in _past())
+PAST = tuple(
+    Port(f"past.{layer}.{kind}", ("N", HEADS, "P", WIDTH))
+    for layer in range(LAYERS)
+    for kind in ("key", "value")
+)
+_PRESENT = tuple(p.name.replace("past", "present") for p in PAST)
 _STEPS = ({"N": 2, "T": 3, "P": 5, "A": 8}, {"N": 1, "T": 1, "P": 8, "A": 9})
-_DECODER = (IDS, Port("attention_mask", ("N", "A"), 2), *_past())
-_SEQ2SEQ = (IDS, Port("encoded", ("N", "S", 2 * WIDTH)), *_past())
+_DECODER = (IDS, Port("attention_mask", ("N", "A"), 2), *PAST)
+_SEQ2SEQ = (IDS, Port("encoded", ("N", "S", 2 * WIDTH)), *PAST)
 _SEQ2SEQ_SIZES = ({"N": 2, "T": 3, "P": 5, "S": 6}, {"N": 1, "T": 1, "P": 8, "S": 9})
 
 CASES = (
     Case("bert", bert, (IDS, MASK), SIZES,
          ((TORCHSCRIPT, 14), (TORCHSCRIPT, 17), (DYNAMO, 18), (DYNAMO, 23)),
-         slow=False),
+         quick=((TORCHSCRIPT, 17),)),
     Case("distilbert", distilbert, (IDS, MASK), SIZES, BOTH),
     Case("roberta", roberta, (IDS, MASK), SIZES, BOTH),
     Case("clip_text", clip_text, (IDS, MASK), SIZES, BOTH),

@@ -119,7 +119,7 @@ def mask2former() -> object:
         out_features=["stage1", "stage2", "stage3", "stage4"],
     )
     config = tf.Mask2FormerConfig(
-        backbone_config=backbone, feature_size=16, mask_feature_size=16, hidden_dim=16,
+        backbone_config=backbone, feature_size=32, mask_feature_size=32, hidden_dim=32,
         encoder_feedforward_dim=32, dim_feedforward=32, encoder_layers=1, decoder_layers=2,
         num_attention_heads=2, num_queries=6, num_labels=5,
     )  # fmt: skip
@@ -147,7 +147,7 @@ CASES = (
     Case(
         "resnet-basic", lambda: resnet("basic"), ANY, AREAS,
         ((TORCHSCRIPT, 11), (TORCHSCRIPT, 13), (TORCHSCRIPT, 20), (DYNAMO, 18), (DYNAMO, 23)),
-        slow=False,
+        quick=((TORCHSCRIPT, 11), (TORCHSCRIPT, 20), (DYNAMO, 23)),
     ),
     Case("resnet-bottleneck", lambda: resnet("bottleneck"), ANY, AREAS, ((TORCHSCRIPT, 12),)),
     Case("mobilenet_v2", mobilenet_v2, BATCH, BATCHES, BOTH),
@@ -155,7 +155,8 @@ CASES = (
     Case("regnet", regnet, ANY, AREAS, BOTH),
     Case("efficientnet", efficientnet, BATCH, BATCHES, BOTH),
     Case("vit", vit, BATCH, BATCHES,
-         ((TORCHSCRIPT, 14), (TORCHSCRIPT, 17), (DYNAMO, 18), (DYNAMO, 23)), slow=False),
+         ((TORCHSCRIPT, 14), (TORCHSCRIPT, 17), (DYNAMO, 18), (DYNAMO, 23)),
+         quick=((TORCHSCRIPT, 17),)),
     Case("deit", deit, BATCH, BATCHES, BOTH),
     Case("dinov2", dinov2, BATCH, BATCHES, BOTH),
     Case("swin", swin, BATCH, BATCHES, BOTH),

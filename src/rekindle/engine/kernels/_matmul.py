@@ -99,7 +99,10 @@ class Product:
         return self.a.nbytes + self.b.nbytes + self.call.output.nbytes
 
     def epilogue(self, lanes: int) -> Epilogue:
-        """Operands are read with `EPILOGUE_READ(row, col)`, the batch's offsets in `table`."""
+        """Operands are read with `EPILOGUE_READ(row, col)`, the batch's offsets in `table`.
+
+        Templates call the number of columns `N`.
+        """
         return epilogue(self.call, 2, lanes, self._reader(lanes), position="row, col")
 
     def _reader(self, lanes: int) -> Callable[[int, Value], str]:
