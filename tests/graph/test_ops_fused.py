@@ -254,11 +254,13 @@ def test_gather_reads_only_the_rows_it_takes() -> None:
 
 
 def test_every_float_operator_says_what_it_costs() -> None:
-    """An expression's size counts; operators with a lowering but no arithmetic move data only."""
+    """An expression's size counts; without arithmetic, operators with a lowering move data."""
     moves = {
         "CastLike", "Concat", "ConstantOfShape", "DepthToSpace", "Dropout", "Expand", "Flatten",
-        "Gather", "OptionalGetElement", "Pad", "Reshape", "Resize", "Slice", "SpaceToDepth",
-        "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Upsample", "rekindle::Reorder",
+        "Gather", "GatherElements", "GatherND", "OneHot", "OptionalGetElement", "Pad", "Reshape",
+        "Resize", "Scatter", "ScatterElements", "ScatterND", "Slice", "SpaceToDepth", "Split",
+        "Squeeze", "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Upsample",
+        "com.microsoft::Trilu", "rekindle::Reorder",
     }  # fmt: skip
     silent = {
         name
@@ -273,3 +275,11 @@ def test_power_has_the_dtype_of_its_base() -> None:
     _, y = own("Elementwise", {"expr": power, "dtype": DType.INT32}, np.arange(4, dtype=np.int32),
                np.array([2.0], np.float32))  # fmt: skip
     assert y.tolist() == [0, 1, 4, 9]
+
+
+def test_einsum_counts_a_product_and_a_sum_for_all_letters() -> None:
+    text = (
+        '(float[3,4] a, float[4,5] b) => (float[3,5] y){ y = Einsum<equation="ij,jk->ik">(a, b) }'
+    )
+    (cost,) = node_costs(graph_of(text))
+    assert cost.flops == 2 * 3 * 4 * 5

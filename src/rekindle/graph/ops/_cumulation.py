@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rekindle.graph.ir import Node
 from rekindle.graph.lowering import Lowering, NotLowered
+from rekindle.graph.ops import Operand, TensorType
 from rekindle.graph.ops._attributes import flag
-from rekindle.graph.ops._shapes import normalize_axis
+from rekindle.graph.ops._shapes import normalize_axis, numel
+
+
+def flops(node: Node, inputs: Sequence[Operand | None], outputs: Sequence[TensorType]) -> int:
+    """One operation an element."""
+    return numel(outputs[0].shape)
 
 
 def cumulate(lowering: Lowering, kind: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from rekindle.graph.lowering import Lowering
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import flag
 from rekindle.graph.ops._cumulation import cumulate
+from rekindle.graph.ops._cumulation import flops as cumulate_flops
 from rekindle.graph.ops._einsum import lower_einsum
 from rekindle.graph.ops._elementwise import rounded, wide
 from rekindle.graph.ops._shapes import (
@@ -113,6 +115,29 @@ def _einsum_lower(lowering: Lowering) -> None:
     lower_einsum(lowering, operands, terms, output)
 
 
+def _einsum_flops(
+    node: Node, inputs: Sequence[Operand | None], outputs: Sequence[TensorType]
+) -> int:
+    """A product and a sum for every value of all letters, taken at once."""
+    shapes = [required(node, inputs, i).shape or () for i in range(len(inputs))]
+    terms, _ = _equation(node, [len(s) for s in shapes])
+    sizes: dict[str, int] = {}
+    for term, shape in zip(terms, shapes, strict=True):
+        for letter, dim in zip(term, shape, strict=True):
+            sizes[letter] = max(sizes.get(letter, 1), dim if isinstance(dim, int) else 1)
+    return len(inputs) * math.prod(sizes.values())
+
+
 register("Det", Operator(since=11, infer=_det_infer, reference=_det))
-register("CumProd", Operator(since=26, infer=same_type, reference=_cum_prod, lower=_cum_prod_lower))
-register("Einsum", Operator(since=12, infer=_einsum_infer, reference=_einsum, lower=_einsum_lower))
+register(
+    "CumProd",
+    Operator(
+        since=26, infer=same_type, reference=_cum_prod, lower=_cum_prod_lower, flops=cumulate_flops
+    ),
+)
+register(
+    "Einsum",
+    Operator(
+        since=12, infer=_einsum_infer, reference=_einsum, lower=_einsum_lower, flops=_einsum_flops
+    ),
+)

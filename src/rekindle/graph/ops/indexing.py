@@ -15,6 +15,7 @@ from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import flag, integer
 from rekindle.graph.ops._copies import Walk, copy
 from rekindle.graph.ops._cumulation import cumulate
+from rekindle.graph.ops._cumulation import flops as cumulate_flops
 from rekindle.graph.ops._elementwise import rounded, wide
 from rekindle.graph.ops._shapes import (
     known_rank,
@@ -143,5 +144,10 @@ register("NonZero", Operator(since=9, infer=_non_zero_infer, reference=_non_zero
 register(
     "OneHot", Operator(since=9, infer=_one_hot_infer, reference=_one_hot, lower=_one_hot_lower)
 )
-register("CumSum", Operator(since=11, infer=same_type, reference=_cum_sum, lower=_cum_sum_lower))
+register(
+    "CumSum",
+    Operator(
+        since=11, infer=same_type, reference=_cum_sum, lower=_cum_sum_lower, flops=cumulate_flops
+    ),
+)
 register("Trilu", Operator(since=14, infer=_trilu_infer, reference=_trilu, lower=_trilu_lower))

@@ -23,7 +23,7 @@ from rekindle.graph.ops._quantized import (
     integer_product,
     requantize,
 )
-from rekindle.graph.ops._shapes import optional, required
+from rekindle.graph.ops._shapes import numel, optional, required
 
 NAMES = (
     "ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul",
@@ -231,9 +231,22 @@ def _linear_conv_lower(lowering: Lowering) -> None:
     requantize(lowering, sums, scales, (along(lowering, lowering.input(7), 1, rank), bias))
 
 
+def _dynamic_flops(
+    node: Node, inputs: Sequence[Operand | None], outputs: Sequence[TensorType]
+) -> int:
+    """Smallest, largest, quotient, rounding, offset and both limits: seven an element."""
+    return 7 * numel(outputs[0].shape)
+
+
 register(
     "DynamicQuantizeLinear",
-    Operator(since=11, infer=_dynamic_infer, reference=_dynamic, lower=_dynamic_lower),
+    Operator(
+        since=11,
+        infer=_dynamic_infer,
+        reference=_dynamic,
+        lower=_dynamic_lower,
+        flops=_dynamic_flops,
+    ),
 )
 register(
     "MatMulInteger",
