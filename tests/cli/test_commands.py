@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from rekindle.device import list_devices
 from rekindle.device.doctor import Finding
 from rekindle.device.telemetry import Telemetry
 from rekindle.hub import ModelCard
+from rekindle.runtime.hybrid import measure
+from rekindle.runtime.hybrid.calibration import Calibration, Link, SideRates
 
 Run = Callable[..., Result]
 Program = Callable[..., subprocess.CompletedProcess[str]]
@@ -34,6 +37,23 @@ def test_devices(rekindle: Run, document: Document) -> None:
     assert page.exit_code == 0
     assert f"*{listed['default']}" in page.stdout
     assert listed["devices"][0]["name"] in page.stdout
+
+
+@pytest.mark.opencl
+def test_calibrating_measures_anew_and_shows_both_sides(
+    rekindle: Run, document: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = SideRates(2e-6, 4e9, 2e9, 1e9)
+    made = Calibration(rates, rates, Link(1e-5, 1e9), Link(3e-5, 2e9))
+    monkeypatch.setattr(measure, "measure", lambda device, key: replace(made, key=key))
+    told = document(rekindle("devices", "--calibrate", "--json"))
+    assert told["upload"] == {"latency_s": 1e-5, "bytes_s": 1e9}
+    page = rekindle("devices", "--calibrate", "--device", "0").stdout
+    for words in ("4 GFLOP/s", "2.0 us", "upload: 1 GB/s, and 10.0 us each time"):
+        assert words in page
+    wrong = rekindle("devices", "--device", "0")
+    assert wrong.exit_code == 2
+    assert "goes with --calibrate" in wrong.stderr
 
 
 def test_no_devices(rekindle: Run, document: Document, monkeypatch: pytest.MonkeyPatch) -> None:

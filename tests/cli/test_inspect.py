@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -14,6 +15,9 @@ from typer.testing import Result
 
 from rekindle._errors import DeviceError
 from rekindle.cli import _anatomy
+from rekindle.runtime.hybrid import measure
+from rekindle.runtime.hybrid.calibration import SideRates
+from tests.engine.graphs import model, write
 
 Run = Callable[..., Result]
 Document = Callable[..., dict[str, Any]]
@@ -128,3 +132,59 @@ def test_what_is_no_model(rekindle: Run, tmp_path: Path) -> None:
     result = rekindle("inspect", tmp_path / "x.onnx")
     assert result.exit_code == 4
     assert "x.onnx" in result.stderr
+
+
+@pytest.fixture
+def sorting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Convolution, TopK, negation; no kernel for TopK, a processor that is slow at the rest."""
+    monkeypatch.setenv("REKINDLE_DISABLE_KERNELS", "top_k")
+    monkeypatch.setattr(measure, "measure_processor", lambda: SideRates(1e-3, 1e6, 1e6, 1e6))
+    weights = {
+        "w": np.ones((8, 3, 3, 3), np.float32),
+        "k": np.array([5], np.int64),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="filter"),
+        helper.make_node("TopK", ["c", "k"], ["t", "i"], name="sort"),
+        helper.make_node("Neg", ["t"], ["y"], name="turn"),
+    ]
+    return write(model(nodes, {"x": [1, 3, 9, 9]}, {"y": [1, 8, 7, 5]}, weights), tmp_path)
+
+
+def test_a_hybrid_plan_says_what_runs_where_and_moves(
+    rekindle: Run, document: Document, sorting: Path
+) -> None:
+    command = ("inspect", sorting, "--provider", "hybrid", "--target", "rx580")
+    plan = document(rekindle(*command, "--json"))["plan"]
+    where = {step["node"]: (step["where"], step["kernels"]) for step in plan["steps"]}
+    assert where["filter"][0] == "device"
+    assert where["sort"] == ("host", ["onnxruntime"])
+    assert where["turn"][0] == "device"
+    assert [t["direction"] for t in plan["transfers"]] == [
+        "upload", "download", "upload", "download",
+    ]  # fmt: skip
+    assert plan["transfers"][0]["nbytes"] == 4 * 3 * 9 * 9
+    page = rekindle(*command).stdout
+    assert "on the host: TopK sort" in page
+    assert "in every run: 2 uploads of" in page
+    assert "decided by estimates; rates assumed from the roofline of Radeon RX 580" in page
+
+
+def test_a_hybrid_page_is_coloured_by_side_and_marks_what_moves(
+    rekindle: Run, sorting: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    done = rekindle("inspect", sorting, "--provider", "hybrid", "--target", "rx580", "--html", page)
+    assert done.exit_code == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.count('class="cpu host"') == 1
+    assert text.count('class="device"') >= 2
+    assert text.count('class="line transfer"') == 4  # in, to the CPU, back, out
+    assert "by ONNX Runtime" in text
+    assert "2 uploads of" in text
+
+
+def test_only_two_providers_have_plans(rekindle: Run, bare: Path) -> None:
+    result = rekindle("inspect", bare, "--provider", "reference")
+    assert result.exit_code == 2
+    assert "no plan for --provider reference" in result.stderr

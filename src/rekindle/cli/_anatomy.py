@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,19 @@ from rekindle._types import Target, TensorSpec
 from rekindle.cli._arrays import check_sizes, parse_sizes
 from rekindle.cli._page import amount, memory
 from rekindle.device import select_device
-from rekindle.device.architectures import target_from
+from rekindle.device.architectures import architecture, target_from
 from rekindle.engine.plan import HostStep, Plan
 from rekindle.engine.streaming import residency
+from rekindle.engine.transfers import transfers
 from rekindle.graph import onnx_io, ops, passes
 from rekindle.graph.cost import node_costs, parameter_count
 from rekindle.graph.infer import bind
-from rekindle.graph.ir import Graph
+from rekindle.graph.ir import Graph, Node
 from rekindle.graph.render import page
 from rekindle.runtime._options import parse_bytes
 from rekindle.runtime.framework import detect
-from rekindle.runtime.placement import Streaming
-from rekindle.runtime.providers.opencl import plan_for
+from rekindle.runtime.placement import PlacedNode, Streaming
+from rekindle.runtime.providers.opencl import Planner, plan_for
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,17 @@ class Question:
     device: str | None
     card: str | None
     """A key of the architecture table, for a device that is not here."""
+    provider: str = "opencl"
+    """Or "hybrid"."""
 
     @classmethod
     def ask(
-        cls, model: str, sizes: Sequence[str], device: str | None, card: str | None
+        cls,
+        model: str,
+        sizes: Sequence[str],
+        device: str | None,
+        card: str | None,
+        provider: str = "opencl",
     ) -> Question:
         """Load the model; raises what `hub.resolve` and `onnx_io.load` raise, and UsageError."""
         path = hub.resolve(model).path
@@ -54,10 +63,29 @@ class Question:
             source = to_onnx(path, framework)
         graph = onnx_io.load(source, allow_unknown=True)
         shapes = _concrete(graph.input_specs(), parse_sizes(sizes))
-        return cls(path, framework, graph, shapes, device, card)
+        return cls(path, framework, graph, shapes, device, card, provider)
 
     def target(self) -> Target:
         return target_from(self.card) if self.card else select_device(self.device).target()
+
+    @functools.cached_property
+    def planner(self) -> tuple[Planner, str]:
+        """What plans, and what its decisions rest on; UsageError for a provider without plans."""
+        if self.provider == "opencl":
+            return plan_for, ""
+        if self.provider != "hybrid":
+            raise UsageError(
+                f"there is no plan for --provider {self.provider}", hint="opencl or hybrid"
+            )
+        from rekindle.runtime.hybrid.calibration import assumed, calibration_for
+        from rekindle.runtime.hybrid.measure import measure_processor
+        from rekindle.runtime.hybrid.planner import Planner as HybridPlanner
+
+        if self.card:
+            costs = assumed(architecture(self.card), measure_processor())
+        else:
+            costs = calibration_for(select_device(self.device))
+        return HybridPlanner(costs), f"estimates; rates {costs.source}"
 
 
 def _concrete(specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
@@ -103,7 +131,7 @@ def examine(
         "flops": total,
         "moved_bytes": moved_bytes,
         "problem": problem,
-        "plan": _plan_facts(plan, limit) if plan else None,
+        "plan": _plan_facts(plan, limit, question.planner[1]) if plan else None,
         "plan_problem": plan_problem,
     }
     return document, plan
@@ -118,7 +146,12 @@ def html_page(question: Question, document: Mapping[str, Any], plan: Plan | None
     }
     if plan is None:
         return page(question.graph, title=question.path.name, facts=facts)
-    host = {s.node.outputs[0]: s.reason for s in plan.steps if isinstance(s, HostStep)}
+    host = {
+        next(filter(None, node.outputs)): f"{reason}; by {'ONNX Runtime' if s.run else 'NumPy'}"
+        for s in plan.steps
+        if isinstance(s, HostStep)
+        for node, reason in s.nodes
+    }
     notes = {
         s.node.outputs[0]: "kernels: " + ", ".join(s.algorithms)
         for s in plan.steps
@@ -127,11 +160,46 @@ def html_page(question: Question, document: Mapping[str, Any], plan: Plan | None
     facts |= {
         "planned for": plan.target.name,
         "device memory": memory(plan.device_bytes),
-        "on the device": f"{len(plan.steps) - len(host)} of {len(plan.steps)} steps",
+        "on the device": f"{_on_device(plan)} of {len(_steps(plan))} steps",
+        "moved in a run": _moved(plan),
     }
     notes |= {name: f"on the host: {reason}" for name, reason in host.items()}
     title = f"{question.path.name} on {plan.target.name}"
-    return page(plan.graph, title=title, facts=facts, notes=notes, host=host)
+    if question.provider == "hybrid":
+        facts["colours"] = "red: device; blue: CPU; dashed lines: moved between them"
+        facts["decided by"] = question.planner[1]
+    by_side = question.provider == "hybrid"
+    return page(whole(plan), title=title, facts=facts, notes=notes, host=host, by_side=by_side)
+
+
+def whole(plan: Plan) -> Graph:
+    """The plan's graph, with the nodes that other engines run in place of what stands for them."""
+    graph = plan.graph.copy()
+    nodes: list[Node] = []
+    for step in plan.steps:
+        if not isinstance(step, HostStep) or step.part is None:
+            nodes.append(step.node)
+            continue
+        read = dict(zip(step.part.inputs, step.node.inputs, strict=True))
+        for node in step.part.nodes:
+            nodes.append(replace(node, inputs=tuple(read.get(n, n) for n in node.inputs)))
+        graph.values |= {n: v for n, v in step.part.values.items() if n not in graph.values}
+    graph.nodes = nodes
+    return graph
+
+
+def _on_device(plan: Plan) -> int:
+    return sum(not isinstance(step, HostStep) for step in plan.steps)
+
+
+def _moved(plan: Plan) -> str:
+    moved = transfers(plan)
+    up = [t.nbytes for t in moved if t.direction == "upload"]
+    down = [t.nbytes for t in moved if t.direction == "download"]
+    return (
+        f"{len(up)} uploads of {amount(sum(up), 'B')}, "
+        f"{len(down)} downloads of {amount(sum(down), 'B')}"
+    )
 
 
 def save_page(path: Path, text: str, option: str = "--html") -> None:
@@ -165,9 +233,9 @@ def _plan(question: Question) -> tuple[Plan | None, str | None]:
     try:
         target = question.target()
         portable = passes.run(question.graph, passes.PORTABLE)
-        return plan_for(portable, target, question.shapes), None
+        return question.planner[0](portable, target, question.shapes), None
     except RekindleError as error:
-        if question.card or question.device:
+        if question.card or question.device or isinstance(error, UsageError):
             raise
         return None, f"{error.message}{_advice(question)}"
 
@@ -181,7 +249,7 @@ def _advice(question: Question) -> str:
     return " (give sizes: " + " ".join(f"--shape {dim}=SIZE" for dim in named) + ")"
 
 
-def _plan_facts(plan: Plan, limit: int | None) -> dict[str, Any]:
+def _plan_facts(plan: Plan, limit: int | None, costs: str) -> dict[str, Any]:
     streaming = None
     if limit is not None:
         streaming = Streaming.of(residency(plan, limit), limit)
@@ -191,6 +259,9 @@ def _plan_facts(plan: Plan, limit: int | None) -> dict[str, Any]:
         "weight_bytes": plan.constant_bytes,
         "activation_bytes": plan.memory.arena_bytes,
         "streaming": streaming.to_dict() if streaming else None,
+        "transfers": [vars(transfer) for transfer in transfers(plan)],
+        "moved": _moved(plan),
+        "costs": costs,
         "steps": _steps(plan),
     }
 
@@ -198,11 +269,12 @@ def _plan_facts(plan: Plan, limit: int | None) -> dict[str, Any]:
 def _steps(plan: Plan) -> list[dict[str, Any]]:
     return [
         {
-            "node": step.node.name or step.node.outputs[0],
-            "operator": step.node.qualified,
-            "where": "host" if isinstance(step, HostStep) else "device",
-            "kernels": () if isinstance(step, HostStep) else step.algorithms,
-            "reason": step.reason,
+            "node": placed.node,
+            "operator": placed.op_type,
+            "where": placed.where,
+            "kernels": placed.kernels,
+            "reason": placed.reason,
         }
         for step in plan.steps
+        for placed in PlacedNode.of(step)
     ]

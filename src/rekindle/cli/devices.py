@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
-from rekindle._errors import DeviceError
+import typer
+
+from rekindle._errors import DeviceError, UsageError
 from rekindle.cli._commands import Outcome, commands
-from rekindle.cli._page import Page, amount, memory, plain, table
+from rekindle.cli._options import DeviceOption
+from rekindle.cli._page import Page, amount, memory, plain, table, working
 from rekindle.device import Device, list_devices, list_platforms, select_device
 from rekindle.device.telemetry import Telemetry, read_telemetry
 
 
-def devices() -> Outcome:
+def devices(
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", help="Measure what the hybrid provider decides by, anew."),
+    ] = False,
+    device: DeviceOption = None,
+) -> Outcome:
     """List the OpenCL devices of this machine, and what the cards are doing right now."""
+    if calibrate:
+        return _calibrate(device)
+    if device is not None:
+        raise UsageError("--device goes with --calibrate", hint="rekindle devices --calibrate")
     found, cards = list_devices(), read_telemetry()
     default = _default_index()
     problems = [(p.name, p.problem) for p in list_platforms() if p.problem]
@@ -44,6 +57,41 @@ def devices() -> Outcome:
         )
 
     return Outcome(document, draw)
+
+
+def _calibrate(choice: str | None) -> Outcome:
+    from rekindle.runtime.hybrid.calibration import calibration_for
+
+    chosen = select_device(choice)
+    with working(f"measuring {chosen.board_name or chosen.name} and the processor"):
+        made = calibration_for(chosen, anew=True)
+
+    def draw(page: Page) -> None:
+        page.line(f"{chosen}, against ONNX Runtime on the processor", style="bold")
+        numbers = ("device", "processor")
+        sides = table("", *numbers, numbers=numbers)
+        rows = (
+            ("convolution", "conv_flops_s", "FLOP/s"),
+            ("matrix product", "matmul_flops_s", "FLOP/s"),
+            ("memory", "bytes_s", "B/s"),
+            ("one small operation", "call_s", "s"),
+        )
+        for name, field, unit in rows:
+            values = (getattr(side, field) for side in (made.device, made.cpu))
+            sides.add_row(name, *(_quantity(value, unit) for value in values))
+        page.draw(sides)
+        for name, link in (("upload", made.upload), ("download", made.download)):
+            rate, wait = amount(link.bytes_s, "B/s"), _quantity(link.latency_s, "s")
+            page.line(f"{name}: {rate}, and {wait} each time")
+        page.next_steps(
+            [("rekindle bench MODEL -p opencl,hybrid,onnxruntime", "what pays for a model")]
+        )
+
+    return Outcome(made.to_dict(), draw)
+
+
+def _quantity(value: float, unit: str) -> str:
+    return f"{value * 1e6:.1f} us" if unit == "s" else amount(value, unit)
 
 
 def device_facts(device: Device) -> dict[str, Any]:

@@ -29,12 +29,15 @@ def inspect(
         typer.Option("--target", metavar="CARD", help="Plan for a card that is not here: rx580."),
     ] = None,
     memory_limit: MemoryLimitOption = None,
+    provider: Annotated[
+        str, typer.Option("--provider", "-p", help="Whose plan: opencl, or hybrid (with the CPU).")
+    ] = "opencl",
 ) -> Outcome:
     """Summarise a model: inputs, operators, FLOPs, bytes, and what would run where on OpenCL."""
     from rekindle.cli._anatomy import Question, examine, html_page, save_page
 
     with working(f"reading {model}"):
-        question = Question.ask(model, shape or [], device, target)
+        question = Question.ask(model, shape or [], device, target, provider)
         document, plan = examine(question, memory_limit)
     if html:
         save_page(html, html_page(question, document, plan))
@@ -111,12 +114,17 @@ def _draw_plan(page: Page, document: dict[str, Any]) -> None:
             f"{memory(streaming['staging_bytes'])}",
             style="yellow",
         )
+    page.line(f"in every run: {plan['moved']}")
+    if plan["costs"]:
+        page.line(f"device or CPU is decided by {plan['costs']}")
     for step in host[:_SHOWN_HOST_NODES]:
         page.line(f"on the host: {step['operator']} {step['node']} ({step['reason']})", indent=2)
     if len(host) > _SHOWN_HOST_NODES:
         page.line(f"and {len(host) - _SHOWN_HOST_NODES} more on the host; --json", indent=2)
     used: dict[str, int] = {}
     for step in steps:
+        if step["where"] == "host":
+            continue
         for kernel in step["kernels"]:
             used[kernel] = used.get(kernel, 0) + 1
     if used:

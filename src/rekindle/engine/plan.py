@@ -46,8 +46,17 @@ class HostStep:
     reason: str
     run: HostFunction | None = None
     """What computes it instead of the reference: another engine, on a part of the graph."""
-    parts: tuple[tuple[Node, str], ...] = ()
-    """The nodes of the model that `run` stands for, each with why it is there; empty: `node`."""
+    part: Graph | None = None
+    """The nodes of the model that `run` stands for; None: it is `node` itself."""
+    reasons: tuple[str, ...] = ()
+    """Why each node of `part` is there."""
+
+    @property
+    def nodes(self) -> tuple[tuple[Node, str], ...]:
+        """The model's own nodes in this step, each with the reason."""
+        if self.part is None:
+            return ((self.node, self.reason),)
+        return tuple(zip(self.part.nodes, self.reasons, strict=True))
 
 
 Step = DeviceStep | HostStep

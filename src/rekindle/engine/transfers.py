@@ -27,15 +27,14 @@ def transfers(plan: Plan) -> tuple[Transfer, ...]:
 
     def upload(names: Iterable[str]) -> None:
         for name in names:
-            if nbytes := plan.memory.sizes.get(plan.root(name)):
-                moved.append(Transfer(name, "upload", nbytes))
+            if plan.root(name) in plan.memory.sizes:
+                moved.append(Transfer(name, "upload", plan.graph.values[name].nbytes))
 
     def download(names: Iterable[str]) -> None:
         for name in names:
             if name and name not in known and plan.root(name) not in known:
                 known.add(name)
-                nbytes = plan.memory.sizes.get(plan.root(name), 0)
-                moved.append(Transfer(name, "download", nbytes))
+                moved.append(Transfer(name, "download", plan.graph.values[name].nbytes))
 
     upload(plan.graph.inputs)
     for step in plan.steps:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rekindle.engine.plan import DeviceStep, Step
+from rekindle.graph.ir import Node
+
 if TYPE_CHECKING:
     from rekindle.engine.streaming import Residency
     from rekindle.engine.transfers import Transfer
@@ -20,7 +23,21 @@ class PlacedNode:
     where: str
     """"device" or "host"."""
     kernels: tuple[str, ...] = ()
+    """Or, on the host, the engine: none for the operator's reference."""
     reason: str = ""
+
+    @classmethod
+    def of(cls, step: Step) -> list[PlacedNode]:
+        """The nodes of one step of a plan."""
+        if isinstance(step, DeviceStep):
+            node = step.node
+            return [cls(_label(node), node.qualified, "device", step.algorithms, step.reason)]
+        by = ("onnxruntime",) if step.run else ()
+        return [cls(_label(n), n.qualified, "host", by, why) for n, why in step.nodes]
+
+
+def _label(node: Node) -> str:
+    return node.name or next(filter(None, node.outputs))
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ _MAX_DRAWN = 1500
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2129; --soft: #6b7280; --paper: #ffffff;
   --line: #9aa3b2; --box: #eef0f4; --product: #ffd9b8; --pool: #cfe3ff; --move: #e4dcf7;
-  --end: #cdeed6; }
+  --end: #cdeed6; --device: #ffd0c2; --cpu: #cfe3ff; --way: #b3261e; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e8ec; --soft: #9aa3b2; --paper: #16181d;
   --line: #596273; --box: #2a2e37; --product: #6b4420; --pool: #25446b; --move: #433a62;
-  --end: #24503a; } }
+  --end: #24503a; --device: #6f3322; --cpu: #25446b; --way: #ff8a70; } }
 body { margin: 2rem; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.3rem; margin: 0 0 1rem; overflow-wrap: anywhere; }
@@ -36,9 +36,11 @@ text.dims { fill: var(--soft); font-size: 10.5px; }
 rect { fill: var(--box); stroke: var(--line); }
 .product rect { fill: var(--product); } .pool rect { fill: var(--pool); }
 .move rect { fill: var(--move); } .input rect, .output rect { fill: var(--end); }
+.device rect { fill: var(--device); } .cpu rect { fill: var(--cpu); }
 .host rect { stroke-dasharray: 4 3; stroke: var(--ink); }
 g:hover rect { stroke: var(--ink); stroke-width: 2; }
 .line { fill: none; stroke: var(--line); stroke-width: 1.5; }
+.line.transfer { stroke: var(--way); stroke-width: 2.5; stroke-dasharray: 7 3; }
 .line:hover { stroke: var(--ink); stroke-width: 3; }
 """
 
@@ -67,11 +69,13 @@ def page(
     facts: Mapping[str, str] | None = None,
     notes: Mapping[str, str] | None = None,
     host: Collection[str] = (),
+    by_side: bool = False,
 ) -> str:
     """One self-contained HTML page: facts, operators, and the graph with shapes on hover.
 
     `facts` are extra lines for the first table. `notes` (a line in the tooltip) and `host`
-    (drawn dashed: runs on the host) are keyed by the name of a node's first output.
+    (drawn dashed: runs on the host) are keyed by the name of a node's first output. `by_side`
+    colours by device and host instead of by kind, and marks the lines that lead across.
     """
     figures = summary(graph)
     lines = {
@@ -86,7 +90,7 @@ def page(
     if len(graph.nodes) > _MAX_DRAWN:
         drawn = f"<p>{len(graph.nodes):,} nodes are too many to draw.</p>"
     else:
-        drawn = picture(graph, notes or {}, host)
+        drawn = picture(graph, notes or {}, host, by_side)
     heading = escape(title)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'

@@ -30,8 +30,14 @@ _KINDS = {
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names}
 
 
-def picture(graph: Graph, notes: Mapping[str, str], host: Collection[str]) -> str:
-    """The SVG text. `notes` and `host` are keyed by a node's first output."""
+def picture(
+    graph: Graph, notes: Mapping[str, str], host: Collection[str], by_side: bool = False
+) -> str:
+    """The SVG text. `notes` and `host` are keyed by a node's first output.
+
+    `by_side`: colours say device or host, and lines between the two (what the caller feeds and
+    gets is on the host) are marked.
+    """
     nodes = [n for n in graph.nodes if n.op_type != "Constant"]
     maker = {out: _key(node) for node in nodes for out in node.outputs if out}
     maker |= {name: INPUT + name for name in graph.inputs}
@@ -45,17 +51,26 @@ def picture(graph: Graph, notes: Mapping[str, str], host: Collection[str]) -> st
                 sources.setdefault(box, []).append(maker[value])
                 carried.setdefault((maker[value], box), []).append(value)
 
+    on_device: set[str] = set()
     for node in nodes:
         made = next(filter(None, node.outputs))
-        boxes[_key(node)] = _node_box(graph, node, notes.get(made, ""), made in host)
+        if made not in host:
+            on_device.add(_key(node))
+        kind = _KIND_OF.get(node.op_type, "other")
+        if by_side:
+            kind = "cpu" if made in host else "device"
+        kind += " host" * (made in host)
+        boxes[_key(node)] = _node_box(graph, node, notes.get(made, ""), kind)
         connect(reads(node), _key(node))
     for value in graph.outputs:
         boxes[f"output {value}"] = _end_box(graph, value, "output")
         connect([value], f"output {value}")
     places, lines = arrange(list(boxes), sources, _WIDTH)
-    drawn = [
-        _line(graph, [places[item] for item in way], carried[ends]) for ends, way in lines.items()
-    ]
+    drawn = []
+    for (maker_box, reader), way in lines.items():
+        crosses = by_side and (maker_box in on_device) != (reader in on_device)
+        values = carried[maker_box, reader]
+        drawn.append(_line(graph, [places[item] for item in way], values, crosses))
     drawn += [_move(places[name, 0], box) for name, box in boxes.items()]
     return _svg(places, drawn)
 
@@ -82,9 +97,8 @@ def _move(place: Place, box: str) -> str:
     return f'<g transform="translate({x:.1f} {_top(place.layer):.1f})" {box}</g>'
 
 
-def _node_box(graph: Graph, node: Node, note: str, on_host: bool) -> str:
-    """Two lines of text in a box, everything else in the tooltip."""
-    kind = _KIND_OF.get(node.op_type, "other")
+def _node_box(graph: Graph, node: Node, note: str, kind: str) -> str:
+    """Two lines of text in a box, everything else in the tooltip; `kind`: its classes."""
     label = node.op_type
     epilogue = node.attr("epilogue")
     if isinstance(epilogue, Expr):
@@ -98,12 +112,7 @@ def _node_box(graph: Graph, node: Node, note: str, on_host: bool) -> str:
         elif isinstance(value, int | float | str | tuple):
             tips.append(f"{key} = {value}")
     tips += [note] if note else []
-    return _box(
-        f"{kind} host" if on_host else kind,
-        label,
-        _dims(graph, next(filter(None, node.outputs))),
-        tips,
-    )
+    return _box(kind, label, _dims(graph, next(filter(None, node.outputs))), tips)
 
 
 def _end_box(graph: Graph, name: str, kind: str) -> str:
@@ -152,9 +161,12 @@ def _number(graph: Graph, name: str) -> str:
     return f" = {array.reshape(()).item():.6g}"
 
 
-def _line(graph: Graph, way: list[Place], values: list[str]) -> str:
-    """A smooth line from box to box, past the placeholders between."""
-    title = escape("\n".join(describe(graph, v) for v in dict.fromkeys(values)))
+def _line(graph: Graph, way: list[Place], values: list[str], crosses: bool) -> str:
+    """A smooth line from box to box, past the placeholders between; marked where it `crosses`."""
+    tips = [describe(graph, value) for value in dict.fromkeys(values)]
+    if crosses:
+        tips.append("moved between host and device")
+    title = escape("\n".join(tips))
     x, y = way[0].x + _EDGE, _top(way[0].layer) + _HEIGHT
     path = f"M{x:.1f} {y:.1f}"
     for place in way[1:]:
@@ -165,4 +177,4 @@ def _line(graph: Graph, way: list[Place], values: list[str]) -> str:
         if place is not way[-1]:
             y += _HEIGHT
             path += f"V{y:.1f}"
-    return f'<path class="line" d="{path}"><title>{title}</title></path>'
+    return f'<path class="line{" transfer" * crosses}" d="{path}"><title>{title}</title></path>'

@@ -40,15 +40,25 @@ class Probe:
 
 def measure(device: Device, key: Mapping[str, str]) -> Calibration:
     """Calibrate a device against this machine's processor; raises what running there raises."""
-    made = {"conv": _convolutions(), "matmul": _products(), "bytes": _sum(), "call": _chain()}
+    made = _probes()
     moved = measure_transfers(device.opencl())
     return Calibration(
         _rates(made, {name: _on_device(p, device) for name, p in made.items()}),
-        _rates(made, {name: _on_cpu(p) for name, p in made.items()}),
+        measure_processor(),
         Link(*moved["upload"]),
         Link(*moved["download"]),
         key=key,
     )
+
+
+def measure_processor() -> SideRates:
+    """The rates of this machine's processor alone, with ONNX Runtime."""
+    made = _probes()
+    return _rates(made, {name: _on_cpu(p) for name, p in made.items()})
+
+
+def _probes() -> dict[str, Probe]:
+    return {"conv": _convolutions(), "matmul": _products(), "bytes": _sum(), "call": _chain()}
 
 
 def _rates(probes: Mapping[str, Probe], seconds: Mapping[str, float | None]) -> SideRates:

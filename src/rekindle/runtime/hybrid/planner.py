@@ -11,7 +11,7 @@ from rekindle._types import Target
 from rekindle.engine.plan import HostStep, Plan, Step, plan
 from rekindle.graph import passes
 from rekindle.graph.infer import bind
-from rekindle.graph.ir import Graph, Node
+from rekindle.graph.ir import Graph
 from rekindle.runtime.hybrid.calibration import Calibration
 from rekindle.runtime.hybrid.costs import problem_of
 from rekindle.runtime.hybrid.division import Place, divide, extract, runs_of
@@ -98,6 +98,6 @@ def _with_part(
     """A host step that stands for a part, with the session that runs it."""
     if not isinstance(step, HostStep) or step.node.name not in opened:
         return step
-    nodes: list[Node] = parts[step.node.name].nodes
-    named = tuple((node, reasons[id(node)]) for node in nodes)
-    return HostStep(step.node, "runs on ONNX Runtime", opened[step.node.name], named)
+    part = parts[step.node.name]
+    why = tuple(reasons[id(node)] for node in part.nodes)
+    return HostStep(step.node, "runs on ONNX Runtime", opened[step.node.name], part, why)

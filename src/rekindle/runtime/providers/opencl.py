@@ -14,14 +14,14 @@ from rekindle.engine.cache import Executors
 from rekindle.engine.executor import Executor
 from rekindle.engine.kernels import check_disabled
 from rekindle.engine.lanes import Lanes
-from rekindle.engine.plan import HostStep, Plan, Step, plan
+from rekindle.engine.plan import HostStep, Plan, plan
 from rekindle.engine.streaming import Residency, residency
 from rekindle.engine.trace import Trace
 from rekindle.engine.transfers import transfers
 from rekindle.graph import onnx_io, passes
 from rekindle.graph.cost import parameter_count
 from rekindle.graph.infer import bind
-from rekindle.graph.ir import Array, Graph, Node
+from rekindle.graph.ir import Array, Graph
 from rekindle.runtime._options import Options
 from rekindle.runtime.placement import PlacedNode, Placement, Streaming
 from rekindle.runtime.providers import Provider, register
@@ -150,24 +150,10 @@ class OpenCLBackend:
         return kept
 
     def _place(self, chosen: Plan, kept: Residency, bandwidth_bytes_s: float | None) -> Placement:
-        nodes = [placed for step in chosen.steps for placed in _placed(step)]
+        nodes = [placed for step in chosen.steps for placed in PlacedNode.of(step)]
         streaming = Streaming.of(kept, self._limit_bytes, bandwidth_bytes_s)
         moved = transfers(chosen)
         return Placement(self._provider, self._device.name, self._reason, nodes, streaming, moved)
-
-
-def _placed(step: Step) -> list[PlacedNode]:
-    """The nodes that a step stands for."""
-    if isinstance(step, HostStep):
-        by = ("onnxruntime",) if step.run else ()
-        nodes = step.parts or ((step.node, step.reason),)
-        return [PlacedNode(_label(n), n.qualified, "host", by, reason) for n, reason in nodes]
-    node = step.node
-    return [PlacedNode(_label(node), node.qualified, "device", step.algorithms, step.reason)]
-
-
-def _label(node: Node) -> str:
-    return node.name or next(filter(None, node.outputs))
 
 
 def _ones(shape: tuple[int | str, ...]) -> tuple[int, ...]:
