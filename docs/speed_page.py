@@ -27,7 +27,8 @@ pause, so that no engine's spinning threads take the next one's time, and one ru
 count. Times are wall clock, inputs on the host to outputs on the host. An engine's outputs are
 compared with ONNX Runtime's before it is timed: what differs by more than 0.001 of the largest
 value is not timed at all. The share of the processors that other processes took is measured in
-every round; disturbed rounds are measured again, and a cell for which calm never came says so.
+every round; disturbed rounds are measured again, and a cell for which calm never came says so and
+does not count in the mean.
 
 *Ratio* is the median over the rounds of an engine's time over ONNX Runtime's in the same round:
 below 1 is faster. ONNX Runtime is its CPU provider with all optimisations; ncnn runs batches item
@@ -88,7 +89,8 @@ def _engines(cells: Iterable[Mapping[str, Any]]) -> list[str]:
 def _means(cells: list[dict[str, Any]], table: Table) -> str:
     rows = []
     for engine in _engines(cells):
-        found = [r for c in cells if (r := ratio(c, engine)) is not None]
+        calm = [c for c in cells if _disturbed(c) <= _CALM]
+        found = [r for c in calm if (r := ratio(c, engine)) is not None]
         if found and engine != REFERENCE:
             mean = math.exp(statistics.mean(map(math.log, found)))
             cell = f"{max(found):.2f}"
@@ -110,7 +112,7 @@ def _cells(cells: list[dict[str, Any]], table: Table) -> str:
     for cell in cells:
         row = cell["engines"]
         base = row.get(REFERENCE, {})
-        worst = max((f.get("disturbed", 0.0) for f in row.values()), default=0.0)
+        worst = _disturbed(cell)
         mark = f" (disturbed: {worst:.0%})" if worst > _CALM else ""
         line = [f"`{cell['model']}`{mark}", _ms(base)]
         for engine in engines:
@@ -124,6 +126,10 @@ def _cells(cells: list[dict[str, Any]], table: Table) -> str:
     if notes:
         shown += "\n\nNot measured:\n\n" + "\n".join(notes)
     return shown
+
+
+def _disturbed(cell: Mapping[str, Any]) -> float:
+    return max((f.get("disturbed", 0.0) for f in cell["engines"].values()), default=0.0)
 
 
 def _ms(figures: Mapping[str, Any]) -> str:

@@ -117,8 +117,8 @@ def _draw(page: Page, found: Profile, top: int) -> None:
         _draw_launches(page, found, top)
     page.blank()
     page.line(
-        "roofline: the least time by the measured peaks over the time taken; above 100% where "
-        "tensors come from the caches",
+        f"times are the least of {found.runs} runs; roofline: what the measured peaks allow over "
+        "that; above 100% where tensors come from the caches",
         style="dim",
     )
 

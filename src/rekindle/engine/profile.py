@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ _WARMUP = 2
 
 @dataclass(frozen=True)
 class LaunchTime:
-    """One launch: the median of its times over the runs, and what it did in them."""
+    """One launch: the least of its times over the runs (disturbance only adds), and its work."""
 
     node: str
     operator: str
@@ -122,7 +121,7 @@ def _times(plan: Plan, runs: Sequence[Sequence[Span]], roof: Peaks) -> Iterator[
     """An in-order queue: the kernels of a run come in the order of the plan's launches."""
     columns = zip(*([s for s in run if s.kind == "kernel"] for run in runs), strict=True)
     for (node, operator, launch), spans in zip(_launches(plan), columns, strict=True):
-        seconds = max(statistics.median(s.end_ns - s.start_ns for s in spans), 1) * 1e-9
+        seconds = max(min(s.end_ns - s.start_ns for s in spans), 1) * 1e-9
         least = roof.seconds(launch.flops, launch.bytes_moved)
         ridge = roof.flops_s / roof.bandwidth_bytes_s
         yield LaunchTime(
