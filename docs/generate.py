@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hybrid_page
 import isa_page
 import memory_page
 import speed_page
@@ -215,6 +216,8 @@ def measurements() -> str:
                 ((name, f"{value:.1f}") for name, value in run["minutes"].items()),
             ),
         ]
+    if run := stored("hybrid"):
+        parts += hybrid_page.text(run, on_machine(run), table)
     return "\n\n".join(parts)
 
 
