@@ -12,6 +12,7 @@ import functools
 import itertools
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rekindle._errors import BusyError, NotFoundError, RekindleError
 from rekindle._log import logger
@@ -22,13 +23,24 @@ from rekindle.serve.repository import Entry, Index, ModelConfig, scan, version_o
 from rekindle.serve.settings import Settings
 
 
+class Key(NamedTuple):
+    """Names a holding in the budget: one load of one version, since two may overlap."""
+
+    model: str
+    version: str
+    load: int
+
+    def __str__(self) -> str:
+        return f"{self.model} version {self.version}"
+
+
 @dataclass(eq=False)
 class Slot:
     """One served version of a model. Its holding in the budget is named by `key`."""
 
     entry: Entry
     instance: Instance | None = None
-    key: str = ""
+    key: Key = field(default_factory=lambda: Key("", "", 0))
     loading: asyncio.Task[None] | None = None
     waiters: list[asyncio.Future[Instance]] = field(default_factory=list)
     verified: bool = False
@@ -63,9 +75,9 @@ class Fleet:
     def __init__(self, settings: Settings, listener: Listener) -> None:
         self._settings = settings
         self._listener = listener
-        self.budget: Budget[str] = Budget(settings.memory_budget)
+        self.budget: Budget[Key] = Budget(settings.memory_budget)
         self._slots: dict[str, dict[str, Slot]] = {}
-        self._loaded: dict[str, Slot] = {}
+        self._loaded: dict[Key, Slot] = {}
         self._unloaded: dict[str, str] = {}
         self._problems: dict[tuple[str, str], RekindleError] = {}
         self._overrides: dict[str, ModelConfig] = {}
@@ -269,7 +281,7 @@ class Fleet:
         entry, start = slot.entry, time.perf_counter()
         known = (entry.path, entry.fingerprint)
         while True:
-            key = f"{entry.name} version {entry.version} (load {next(self._numbers)})"
+            key = Key(entry.name, entry.version, next(self._numbers))
             await self._make_room(key, self._known_bytes.get(known, entry.file_bytes))
             instance = Instance(entry, self._settings, self._listener)
             try:
@@ -289,7 +301,7 @@ class Fleet:
             await instance.close()
             self._free(key)
 
-    async def _settle(self, key: str, nbytes: int) -> bool:
+    async def _settle(self, key: Key, nbytes: int) -> bool:
         """Account what a loaded model takes; False where it must go until others are idle."""
         while not self.budget.settle(key, nbytes):
             victims = self.budget.victims(0, keep=key)
@@ -298,12 +310,12 @@ class Fleet:
             await self._free_some(victims)
         return True
 
-    async def _make_room(self, key: str, nbytes: int) -> None:
+    async def _make_room(self, key: Key, nbytes: int) -> None:
         async with self._room:  # in turn: a small model must not overtake a large one for ever
             while not self.budget.reserve(key, nbytes):
                 await self._free_some(self.budget.victims(nbytes))
 
-    async def _free_some(self, victims: list[str] | None) -> None:
+    async def _free_some(self, victims: list[Key] | None) -> None:
         """Evict; where there is nobody to evict, wait until somebody is idle or has left."""
         if victims:
             closing = (self._close(self._loaded[key], "evicted") for key in victims)
@@ -334,7 +346,7 @@ class Fleet:
             self._free(slot.key)
             self._listener.model_gone(slot.entry.name, slot.entry.version, reason)
 
-    def _free(self, key: str) -> None:
+    def _free(self, key: Key) -> None:
         self.budget.release(key)
         self._changed.set()
 
