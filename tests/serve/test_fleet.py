@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -22,6 +23,7 @@ from serving import LIMIT_S, Running, affine, mixing, model, put
 from rekindle._errors import BusyError, MemoryLimitError, NotFoundError, RekindleError
 from rekindle.serve import InferRequest
 from rekindle.serve.events import Listener
+from rekindle.serve.worker.opening import resident_bytes
 
 X = np.array([[1, 2, 3]], np.float32)
 
@@ -294,3 +296,65 @@ def test_a_drain_loses_no_accepted_request(
     assert len(good) > 20
     assert all(answer["outputs"][0]["data"] == [3, 5, 7] for answer in good)
     assert {status for status, _ in answers} <= {200, 503}
+
+
+def test_a_client_that_leaves_takes_its_request_out_of_the_queue(
+    start: Callable[..., Running], repository: Path
+) -> None:
+    server = start(repository)
+    instance = server.plane.fleet.find("affine").instance
+    gate, run = asyncio.Event(), instance._worker.run
+
+    async def held(parts: Any, rows: int) -> Any:
+        await gate.wait()
+        return await run(parts, rows)
+
+    instance._worker.run = held
+    first = asyncio.run_coroutine_threadsafe(
+        server.plane.infer(InferRequest("affine", {"x": X})), server.loop
+    )
+    until(lambda: server.plane.in_flight == 1 and instance.queued == 0)
+    body = json.dumps(
+        {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}
+    ).encode()
+    head = f"POST /v2/models/affine/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
+    host, port = server.http.split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode() + b"\r\n\r\n" + body)
+        until(lambda: instance.queued == 1)
+    until(lambda: instance.queued == 0)
+    over_grpc = pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed")
+    client = over_grpc.InferenceServerClient(server.grpc)
+    tensor = over_grpc.InferInput("x", [1, 3], "FP32")
+    tensor.set_data_from_numpy(X)
+    call = client.async_infer("affine", [tensor], lambda result, error: None)
+    until(lambda: instance.queued == 1)
+    call.cancel()
+    until(lambda: instance.queued == 0)
+    client.close()
+    server.loop.call_soon_threadsafe(gate.set)
+    assert first.result(LIMIT_S).version == "1"
+    assert server.plane.in_flight == 0
+    assert server.plane.statistics["affine", "1"].execution_count == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("isolation", "cycles"), [("process", 25), ("thread", 200)])
+def test_loading_and_unloading_leaves_nothing_behind(
+    start: Callable[..., Running], repository: Path, isolation: str, cycles: int
+) -> None:
+    server = start(repository, isolation=isolation)
+    fleet = server.plane.fleet
+    sizes = []
+    for _ in range(cycles):
+        server.do(fleet.unload("affine"))
+        server.do(fleet.load("affine"))
+        assert factor(server) == ("1", 2)
+        sizes.append(resident_bytes())
+    half = len(sizes) // 2
+    growth = np.median(sizes[half:]) - np.median(sizes[:half])
+    assert growth < 100_000 * half, sizes  # a session of its own would be far more
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    server.do(fleet.unload("affine"))
+    server.do(fleet.load("affine"))
+    assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors + 1

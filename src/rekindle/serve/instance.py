@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rekindle._errors import BusyError, InputError, RekindleError
 from rekindle._types import Shape
-from rekindle.graph.ir import Array, dtype_of
+from rekindle.graph.ir import Array, dtype_of, numpy_dtype
 from rekindle.serve.batching.batcher import Answer, Batch, Batcher, Part
 from rekindle.serve.batching.latency import LatencyModel
 from rekindle.serve.batching.scheduler import Scheduler
@@ -68,6 +68,7 @@ class Instance:
     async def open(self) -> Opened:
         """Start the worker and open the model; see `Worker.open` for what it raises."""
         self._opened = opened = await self._open_worker()
+        self._expected = [(spec, numpy_dtype(spec.dtype)) for spec in opened.inputs]
         largest = max(opened.sizes, default=self._most)
         latency = LatencyModel(largest if opened.batchable else 1, opened.latencies)
         self._scheduler: Scheduler[Part] = Scheduler(
@@ -165,11 +166,13 @@ class Instance:
         """Rows and shape key; everything that would spoil a batch is refused here."""
         opened = self.opened
         rows, key = 1, []
-        for k, spec in enumerate(opened.inputs):
+        for k, (spec, dtype) in enumerate(self._expected):
             array = inputs.get(spec.name)
             if array is None:
                 raise InputError(f"input {spec.name} is missing", hint=f"expected {spec}")
-            if dtype_of(array) is not spec.dtype or not _fits(spec.shape, array.shape):
+            if (array.dtype != dtype and dtype_of(array) is not spec.dtype) or not _fits(
+                spec.shape, array.shape
+            ):
                 raise InputError(
                     f"input {spec.name}: expected {spec}, got "
                     f"{dtype_of(array)}[{', '.join(map(str, array.shape))}]"
@@ -193,6 +196,9 @@ class Instance:
 
 
 def _fits(want: Shape, have: tuple[int, ...]) -> bool:
-    return len(want) == len(have) and all(
-        not isinstance(w, int) or w == h for w, h in zip(want, have, strict=True)
-    )
+    if len(want) != len(have):
+        return False
+    for expected, given in zip(want, have, strict=True):  # a loop: this is on every request's way
+        if expected != given and isinstance(expected, int):
+            return False
+    return True

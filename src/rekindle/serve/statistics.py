@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rekindle.serve.batching.batcher import Batch
 
 
-@dataclass
+@dataclass(slots=True)
 class Duration:
     """How often, and how long together."""
 
@@ -48,15 +48,16 @@ class ModelStatistics:
         self.execution_count += 1
         self.inference_count += batch.rows
         self.last_ms = time.time_ns() // 1_000_000
-        self.durations["queue"].add(sum(batch.queue_s), batch.requests)
+        requests, own = batch.requests, self.batches[batch.rows]
+        self.durations["queue"].add(sum(batch.queue_s), requests)
         for name, seconds in (
             ("compute_input", batch.input_s),
             ("compute_infer", batch.run_s),
             ("compute_output", batch.output_s),
         ):
             # Each request of a batch has waited for the whole batch, as Triton counts.
-            self.durations[name].add(seconds * batch.requests, batch.requests)
-            self.batches[batch.rows][name].add(seconds)
+            self.durations[name].add(seconds * requests, requests)
+            own[name].add(seconds)
 
     def answered(self, seconds: float, *, ok: bool) -> None:
         """A request has its answer."""
@@ -64,7 +65,7 @@ class ModelStatistics:
 
     def to_dict(self, name: str, version: str) -> dict[str, Any]:
         none = {"count": 0, "ns": 0}
-        inference = {key: vars(value).copy() for key, value in self.durations.items()}
+        inference = {key: asdict(value) for key, value in self.durations.items()}
         return {
             "name": name,
             "version": version,
@@ -73,7 +74,7 @@ class ModelStatistics:
             "execution_count": self.execution_count,
             "inference_stats": inference | {"cache_hit": none, "cache_miss": none},
             "batch_stats": [
-                {"batch_size": rows} | {key: vars(value).copy() for key, value in parts.items()}
+                {"batch_size": rows} | {key: asdict(value) for key, value in parts.items()}
                 for rows, parts in sorted(self.batches.items())
             ],
         }

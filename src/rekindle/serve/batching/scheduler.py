@@ -39,8 +39,8 @@ class Ticket(Generic[T]):
 class Patience:
     """Whether waiting for company pays, learnt from whether anybody came.
 
-    A lone client that asks one thing after another would otherwise wait each time in vain. Every
-    sixteenth time the window is waited for all the same, to notice when that has changed.
+    A lone client that asks one thing after another would otherwise wait each time in vain. Once
+    in 64 times the window is waited for all the same, to notice when that has changed.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Patience:
 
     @property
     def waits(self) -> bool:
-        return self._paid >= 0.25 or self._turns % 16 == 0
+        return self._paid >= 0.25 or self._turns % 64 == 0
 
     def learn(self, *, waited: bool, company: bool) -> None:
         self._turns += 1

@@ -49,23 +49,32 @@ def router(plane: DataPlane) -> APIRouter:
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
     """The result of `work`; None where the client left before, and `work` was cancelled."""
-    task = asyncio.create_task(work)
-    gone: asyncio.Task[None] | None = None
+    loop = asyncio.get_running_loop()
+    here, left = asyncio.current_task(), False
+    watching: list[asyncio.Task[None]] = []
+
+    async def watch() -> None:
+        nonlocal left
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        left = True
+        assert here is not None
+        here.cancel()
+
+    # Most requests are done before this: they pay for a timer, not for a task.
+    timer = loop.call_later(_UNTIL_WATCHED_S, lambda: watching.append(loop.create_task(watch())))
     try:
-        done, _ = await asyncio.wait({task}, timeout=_UNTIL_WATCHED_S)
-        if not done:
-            gone = asyncio.create_task(_client_gone(request))
-            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
+        return await work
+    except asyncio.CancelledError:
+        if not left:
+            raise
+        assert here is not None
+        here.uncancel()
+        return None
     finally:
-        for left in (task, gone):
-            if left is not None and not left.done():
-                left.cancel()
-
-
-async def _client_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        timer.cancel()
+        for task in watching:
+            task.cancel()
 
 
 def _server_routes(routes: APIRouter, plane: DataPlane) -> None:
