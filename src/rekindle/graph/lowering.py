@@ -8,7 +8,8 @@ values decides; x, w, … are values):
 `elementwise` *       out = expr(inputs), broadcast as NumPy does. params: expr
 `conv` *              inputs x (N,C,*S), w (M,C/group,*K), bias (M,) or None, then operands of the
                       epilogue. params: strides, pads (begins then ends), dilations, group,
-                      epilogue: Expr or None, in which Arg(0) is the sum with bias and Arg(i) the
+                      exact (sums of whole numbers: no transform that rounds), epilogue: Expr or
+                      None, in which Arg(0) is the sum with bias and Arg(i) the
                       i-th operand (same shape as the output, or one element)
 `matmul`              inputs a (..., M, K), b (..., K, N), then operands of the epilogue, each
                       broadcast to the output as NumPy does. params: transpose_a, transpose_b (of

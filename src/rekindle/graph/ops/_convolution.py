@@ -13,7 +13,7 @@ from rekindle.graph.expr import Expr
 from rekindle.graph.ir import Array, Node, Value
 from rekindle.graph.lowering import Lowering, NotLowered
 from rekindle.graph.ops import Operand, TensorType
-from rekindle.graph.ops._attributes import integer, integers
+from rekindle.graph.ops._attributes import flag, integer, integers
 from rekindle.graph.ops._elementwise import wide
 from rekindle.graph.ops._shapes import merge_dims, optional, required, same_dtype, unknown_dim
 from rekindle.graph.ops._windows import Window, window, windows_of
@@ -102,4 +102,5 @@ def call_convolution(
         dilations=frame.dilations,
         group=integer(node, "group", 1),
         epilogue=epilogue,
+        exact=flag(node, "exact"),
     )

@@ -1,8 +1,8 @@
 """rekindle::Conv: Conv with an epilogue, written by the fusion passes.
 
 Inputs: X, W, B (may be absent), then the epilogue's operands. Attributes: those of Conv with
-explicit `pads`, and `epilogue` (an Expr or None), in which Arg(0) is the convolution with its
-bias and Arg(i) the i-th operand.
+explicit `pads`; `exact`: its sums are whole numbers and must stay them; and `epilogue` (an Expr or
+None), in which Arg(0) is the convolution with its bias and Arg(i) the i-th operand.
 """
 
 from __future__ import annotations

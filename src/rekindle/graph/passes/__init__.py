@@ -33,6 +33,7 @@ PORTABLE = (
 
 DEVICE = (
     "expansion",  # operators that are written in others become those: the rest sees plain ones
+    "whole_numbers",  # quantized arithmetic as floats, which fusion and layouts then see
     "identity_elimination",  # more of them show once shapes are concrete (`bind` has folded)
     "dead_nodes",  # a value's readers are now all real: fusion counts them
     "pad_conv",
