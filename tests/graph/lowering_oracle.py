@@ -261,7 +261,11 @@ def _top_k(call: LogicalCall, inputs: list[Any], out: Array | None) -> Array:
         numbers = [float(v) if v.dtype.kind == "f" else int(v) for v in lines[line]]
         order = sorted(
             range(len(numbers)),
-            key=lambda i: (numbers[i] != numbers[i], -numbers[i] if largest else numbers[i], i),
+            key=lambda i: (
+                (numbers[i] != numbers[i]) != largest,  # NaN is above all numbers
+                -numbers[i] if largest else numbers[i],
+                i,
+            ),
         )
         found[line] = order[: call.params["k"]]
     return np.moveaxis(found, -1, axis)

@@ -43,7 +43,7 @@ values decides; x, w, … are values):
                       "add" | "mul" | "max" | "min". Of several writes to a place the last stays
 `scatter_nd`          inputs x, indices (..., q), updates. params: reduction
 `top_k`               params: axis, k, largest; out int64: places, best first, equal ones by the
-                      lower index, NaN last
+                      lower index, NaN above all numbers
 `cumulate`            params: axis, kind "sum" | "prod", exclusive, reverse
 `matmul_integer`      inputs a, b of int8 or uint8 (as for matmul), their zero points or None: one
                       element, or one a row of a, one a column of b; out int32

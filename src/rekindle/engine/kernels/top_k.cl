@@ -1,9 +1,9 @@
 /* Where the k best of each line (rows, n, inner) lie, best first; equal ones by the lower index,
-   NaN behind all numbers. BETTER(v, w) decides between numbers.
+   NaN above all numbers. BETTER(v, w) says which of two different ones comes first.
 
    FORM 0, CPUs: a work-item has a line, and keeps the places found so far in order in y.
    FORM 1, GPUs: a work-item has an element, and counts how many of its line come before it. */
-static inline int NAME(before)(ACC v, ACC w) { return BETTER(v, w) || (w != w && v == v); }
+static inline int NAME(before)(ACC v, ACC w) { return BETTER(v, w); }
 
 __attribute__((reqd_work_group_size(GROUP, 1, 1)))
 __kernel void NAME(top_k)(const __global T *restrict x, const int n, const int inner,

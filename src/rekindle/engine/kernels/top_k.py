@@ -19,6 +19,9 @@ _MOST_MOVES = 1 << 28
 _LONGEST = 1 << 17
 """Elements of a line that a GPU compares with one another."""
 
+_LARGEST = "((v) > (w) || ((v) != (v) && (w) == (w)))"
+_SMALLEST = "((v) < (w) || ((w) != (w) && (v) == (v)))"
+
 
 def _score(call: LogicalCall, context: Context) -> float:
     (x,) = call.inputs
@@ -50,7 +53,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
                 ("FORM", str(int(not cpu))),
                 ("T", storage_type(x.dtype)),
                 ("ACC", compute_type(x.dtype)),
-                ("BETTER(v, w)", f"((v) {'>' if call.params['largest'] else '<'} (w))"),
+                ("BETTER(v, w)", _LARGEST if call.params["largest"] else _SMALLEST),
                 ("GROUP", str(group)),
             ),
             args=(x, *map(np.int32, (n, inner, lines, k, work.chunk)), call.output),
