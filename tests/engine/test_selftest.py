@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -158,3 +161,22 @@ def test_a_kernel_that_is_switched_off_is_tested_all_the_same(
 def test_a_limit_that_is_none() -> None:
     with pytest.raises(UsageError, match="time_limit_s=0 is not a positive number"):
         list(selftest.selftest(recorded(), time_limit_s=0))
+
+
+@pytest.mark.slow
+def test_every_kernel_of_a_card_is_right_on_rusticl(tmp_path: Path) -> None:
+    """The front-end that owners of a Polaris card use, here on the processor."""
+    done = subprocess.run(
+        [sys.executable, "-m", "rekindle.cli", "verify", "--kernels", "--device", "rusticl", "--json"],
+        env={**os.environ, "RUSTICL_ENABLE": "llvmpipe", "REKINDLE_CACHE_DIR": str(tmp_path)},
+        capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    if "fits none of the OpenCL devices" in done.stdout + done.stderr:
+        if os.environ.get("REKINDLE_REQUIRE_TOOLS", "0") not in ("", "0"):
+            pytest.fail("Rusticl is not installed (mesa-opencl-icd)")
+        pytest.skip("Rusticl is not installed (mesa-opencl-icd)")
+    reports = {report["kernel"]: report for report in json.loads(done.stdout)["kernels"]}
+    assert reports.keys() == set(kernels.REGISTRY.names())
+    for name, report in reports.items():
+        used = bool(selftest.plans(name, replace(POLARIS, family="generic")))
+        assert report["status"] == ("ok" if used else "not used"), report
