@@ -166,8 +166,9 @@ def test_a_limit_that_is_none() -> None:
 @pytest.mark.slow
 def test_every_kernel_of_a_card_is_right_on_rusticl(tmp_path: Path) -> None:
     """The front-end that owners of a Polaris card use, here on the processor."""
+    verify = ["verify", "--kernels", "--device", "rusticl", "--json"]
     done = subprocess.run(
-        [sys.executable, "-m", "rekindle.cli", "verify", "--kernels", "--device", "rusticl", "--json"],
+        [sys.executable, "-m", "rekindle.cli", *verify],
         env={**os.environ, "RUSTICL_ENABLE": "llvmpipe", "REKINDLE_CACHE_DIR": str(tmp_path)},
         capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip

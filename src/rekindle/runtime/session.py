@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rekindle._errors import InputError, RekindleError, UsageError
+from rekindle._errors import InputError, MemoryLimitError, RekindleError, UsageError
 from rekindle._types import Dim, TensorSpec
 from rekindle.graph.ir import Array, dtype_of
 from rekindle.runtime._options import Options
@@ -145,7 +145,13 @@ class Session:
         with self._lock:
             if self._closed:
                 raise _closed()
-            return self._backend.run(checked)
+            try:
+                return self._backend.run(checked)
+            except MemoryError as error:
+                raise MemoryLimitError(
+                    f"the host has no memory for a value of the model: {error}",
+                    hint="use a smaller batch or model",
+                ) from error
 
     def close(self) -> None:
         """End the streams and give the memory back; closing twice is fine."""

@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rekindle._errors import ModelError
+from rekindle._errors import MemoryLimitError, ModelError
 from rekindle._registry import Registry
 from rekindle._types import DType, Shape
 from rekindle.graph.expr import Arg, Expr, arguments, size, substitute
@@ -206,7 +206,6 @@ _MALFORMED = (
     ArithmeticError,
     AttributeError,
     LookupError,
-    MemoryError,
     TypeError,
     ValueError,
 )
@@ -217,6 +216,11 @@ def _blame(node: Node) -> Iterator[None]:
     """What NumPy and Python raise on nodes that do not fit becomes a ModelError naming them."""
     try:
         yield
+    except MemoryError as error:
+        raise MemoryLimitError(
+            f"node {node}: the host has no memory for it: {error}",
+            hint="use a smaller batch or model; a few bytes of shape can ask for any size",
+        ) from error
     except _MALFORMED as error:
         raise ModelError(
             f"node {node}: its attributes and inputs do not fit together: {error}",
