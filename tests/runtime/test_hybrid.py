@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from rekindle import open_session
-from rekindle._errors import UsageError
+from rekindle._errors import NotBuiltError, UsageError
 from rekindle.device import select_device
 from rekindle.engine.executor import Executor
 from rekindle.engine.plan import HostStep
@@ -26,6 +26,7 @@ from rekindle.runtime._options import Options
 from rekindle.runtime.hybrid.calibration import Calibration, Link, SideRates
 from rekindle.runtime.hybrid.partition import Problem
 from rekindle.runtime.hybrid.planner import Planner
+from rekindle.runtime.providers import REGISTRY
 from rekindle.runtime.providers.opencl import OpenCLBackend
 from tests.engine.graphs import classifier, model, write
 
@@ -233,6 +234,8 @@ def test_arguments_are_honoured_or_refused(tmp_path: Path) -> None:
     path = write(classifier(), tmp_path)
     with pytest.raises(UsageError, match="strict=True refuses what the hybrid provider is for"):
         open_session(path, provider="hybrid", strict=True)
-    with open_session(path, provider="hybrid", threads=1, device=0) as session:
+    with pytest.raises(NotBuiltError, match="hybrid provider cannot honour precision='fp16'"):
+        REGISTRY.get("hybrid").open(path, Options(precision="fp16"), "")
+    with open_session(path, provider="hybrid", precision="fp32", threads=1, device=0) as session:
         assert session.placement.provider == "hybrid"
         session.run(image(1))
