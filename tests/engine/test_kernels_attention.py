@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.opencl
 Array = np.ndarray[Any, np.dtype[Any]]
 PLAIN, BESIDE = (0, 1, 2, 3), (0, 2, 1, 3)
 """Heads as an axis of their own, and heads side by side in a token."""
+KERNELS = {"attention_tiled": CPU8, "attention_direct": GCN, "attention_lanes": GCN}
 
 
 def reference(q: Array, k: Array, v: Array, mask: Array | None, scale: float) -> Array:
@@ -95,28 +97,51 @@ def test_direct(sizes: Sequence[int]) -> None:
     agree(run_case(case, pocl_device()), expected)
 
 
+LANES_SIZES = [
+    (1, 1, 1, 1, 4, 8),
+    (2, 3, 13, 127, 8, 16),
+    (1, 2, 127, 64, 40, 40),
+    (1, 1, 65, 13, 64, 24),
+    (2, 1, 70, 33, 12, 128),
+]
+
+
+@pytest.mark.parametrize("axes", [PLAIN, BESIDE], ids=["plain", "beside"])
+@pytest.mark.parametrize("sizes", LANES_SIZES)
+def test_lanes(sizes: Sequence[int], axes: Sequence[int]) -> None:
+    case, expected = make("attention_lanes", sizes, GCN, axes)
+    assert chosen(case.call, {}, GCN) == "attention_lanes"
+    agree(run_case(case, pocl_device()), expected)
+
+
+@pytest.mark.parametrize("size, value_size", [(7, 8), (8, 13), (8, 92)])
+def test_lanes_leaves_odd_rows_to_direct(size: int, value_size: int) -> None:
+    case, _ = make("attention_lanes", (1, 1, 5, 9, size, value_size), GCN)
+    assert chosen(case.call, {}, GCN) == "attention_direct"
+
+
 MASKS = [(2, 1, 13, 67), (1, 3, 1, 67), (1, 1, 1, 67), (2, 3, 13, 67)]
 
 
 @pytest.mark.parametrize("shape", MASKS)
-@pytest.mark.parametrize("kernel", ["attention_tiled", "attention_direct"])
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_masks_broadcast(kernel: str, shape: Sequence[int]) -> None:
     """Some keys weigh less, some nothing: a whole first block of them, too."""
     rng = np.random.default_rng(0)
     mask = rng.standard_normal(shape, np.float32)
     mask[..., :65] = np.where(rng.random((*shape[:-1], 65)) < 0.9, -np.inf, mask[..., :65])
     mask[0, 0, 0, :65] = -np.inf
-    case, expected = make(kernel, (2, 3, 13, 67, 8, 8), CPU8, mask=mask)
+    case, expected = make(kernel, (2, 3, 13, 67, 8, 8), KERNELS[kernel], mask=mask)
     agree(run_case(case, pocl_device()), expected)
 
 
-@pytest.mark.parametrize("kernel", ["attention_tiled", "attention_direct"])
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_what_softmax_makes_nan_is_nan(kernel: str) -> None:
     """A query with no key at all, a NaN in a key, an infinite score."""
     mask = np.zeros((1, 1, 3, 70), np.float32)
     mask[0, 0, 1] = -np.inf
     mask[0, 0, 2, 5] = np.inf
-    case, expected = make(kernel, (1, 1, 3, 70, 8, 8), CPU8, mask=mask)
+    case, expected = make(kernel, (1, 1, 3, 70, 8, 8), KERNELS[kernel], mask=mask)
     found = run_case(case, pocl_device())
     np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
     agree(found[0, 0, 0], expected[0, 0, 0])
@@ -126,7 +151,14 @@ def test_what_softmax_makes_nan_is_nan(kernel: str) -> None:
 
 def test_rusticl(tmp_path: Path) -> None:
     """On the front-end that owners of a card use."""
-    made = [make("attention_direct", sizes, GCN, BESIDE) for sizes in SIZES]
+    mask = np.random.default_rng(0).standard_normal((2, 1, 13, 127), np.float32)
+    mask[..., :65] = -np.inf
+    made = [
+        *(make("attention_direct", sizes, GCN, BESIDE) for sizes in SIZES),
+        *(make("attention_lanes", sizes, GCN, BESIDE) for sizes in LANES_SIZES),
+        make("attention_lanes", LANES_SIZES[1], GCN, mask=mask),
+        make("attention_lanes", LANES_SIZES[1], replace(GCN, family="generic"), mask=mask),
+    ]
     results = run_on_rusticl([case for case, _ in made], tmp_path)
     for found, (_, expected) in zip(results, made, strict=True):
         agree(found, expected)

@@ -1,0 +1,147 @@
+/* Attention on a GPU: a work-group is 64 queries of one head, one a lane.
+
+   The addresses of keys and values depend on group ids only, so on GCN their rows travel through
+   scalar registers: a multiply-add is one v_mac_f32 with a scalar operand, without local memory
+   or a step across lanes. BK keys are scored at a time; a lane has their powers and the weighted
+   sum of values in registers, the sum scaled down whenever its maximum grows (flash attention).
+   What a lane reads of its query again for each BK keys, it puts first, scaled, where 64 lanes
+   read neighbouring vectors: into `rows`, each lane its own.
+
+   The last BK keys may begin among those already done, which then weigh nothing (0 times an
+   infinite value is NaN there, too). Lanes past the queries compute the last one again and store
+   nothing. q, k, v, y, mask: batch b, head h, row r begins at b * .B + h * .H + r * .R.
+   Global size: (queries up to 64 n, heads, batch * DV / PART).
+
+   D, DV    floats in a query or key, and in a value: multiples of 4
+   PART     floats of a value that a work-group sums: a divisor of DV, multiple of 4
+   KR, VR   steps between rows, known here so that each row is a constant offset
+   BK       keys scored at a time, not more than there are
+   MASK     0 none, 1 a row for each query, 2 one row for all queries of a head
+   NATIVE   1: native_exp2 is exact to an ulp and right for NaN and infinity (v_exp_f32) */
+#if D % 8 == 0
+#define KEY_WIDE 8
+#define KEY float8
+#else
+#define KEY_WIDE 4
+#define KEY float4
+#endif
+#if PART % 8 == 0
+#define VALUE_WIDE 8
+#define VALUE float8
+#else
+#define VALUE_WIDE 4
+#define VALUE float4
+#endif
+#if NATIVE
+#define UNIT 1.44269504f
+#define POWER(x) native_exp2(x)
+#else
+#define UNIT 1.0f
+#define POWER(x) rk1_exp(x)
+#endif
+
+/* p += q k' of BK keys, the lane's query in `rows`. */
+static inline void NAME(score)(
+    float *p, const __global float4 *rows, const __global float *restrict k)
+{
+  for (int d = 0; d < D; d += KEY_WIDE) {
+    union { float4 quarters[KEY_WIDE / 4]; float each[KEY_WIDE]; } x;
+    #pragma unroll
+    for (int i = 0; i < KEY_WIDE / 4; i++) x.quarters[i] = rows[(d / 4 + i) * 64];
+    #pragma unroll
+    for (int b = 0; b < BK; b++) {
+      union { KEY all; float each[KEY_WIDE]; } w;
+      w.all = rk_load_any(KEY_WIDE, float, k + b * KR + d);
+      #pragma unroll
+      for (int i = 0; i < KEY_WIDE; i++) p[b] += w.each[i] * x.each[i];
+    }
+  }
+}
+
+/* o += p v of BK values. */
+static inline void NAME(weigh)(float *o, const float *p, const __global float *restrict v)
+{
+  #pragma unroll
+  for (int b = 0; b < BK; b++)
+    #pragma unroll
+    for (int d = 0; d < PART; d += VALUE_WIDE) {
+      union { VALUE all; float each[VALUE_WIDE]; } w;
+      w.all = rk_load_any(VALUE_WIDE, float, v + b * VR + d);
+      #pragma unroll
+      for (int i = 0; i < VALUE_WIDE; i++) o[d + i] += w.each[i] * p[b];
+    }
+}
+
+__kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(attend)(
+    const __global float *restrict q, const __global float *restrict k,
+    const __global float *restrict v,
+#if MASK
+    const __global float *restrict mask, int MB, int MH, int MR,
+#endif
+    int M, int N, float scale, int QB, int QH, int QR, int KB, int KH, int VB, int VH, int YB,
+    int YH, int YR, __global float4 *restrict rows, __global float *restrict y)
+{
+  const int part = get_group_id(2) % (DV / PART), batch = get_group_id(2) / (DV / PART);
+  const int h = get_group_id(1), mine = get_group_id(0) * 64 + get_local_id(0);
+  const int m = min(mine, M - 1);
+  const int group =
+      get_group_id(0) + get_num_groups(0) * (h + get_num_groups(1) * get_group_id(2));
+  rows += group * (D / 4) * 64 + get_local_id(0);
+  k += batch * KB + h * KH;
+  v += batch * VB + h * VH + part * PART;
+#if MASK
+  mask += batch * MB + h * MH + (MASK == 1 ? m * MR : 0);
+#endif
+  const __global float *query = q + batch * QB + h * QH + m * QR;
+  for (int d = 0; d < D / 4; d++)
+    rows[d * 64] = rk_load_any(4, float, query + d * 4) * (scale * UNIT);
+  float o[PART], peak = -INFINITY, total = 0.0f;
+  #pragma unroll
+  for (int d = 0; d < PART; d++) o[d] = 0.0f;
+  int done = 0;
+  do {
+    const int n = min(done, N - BK);
+    float p[BK], high = peak;
+    #pragma unroll
+    for (int b = 0; b < BK; b++) p[b] = 0.0f;
+    NAME(score)(p, rows, k + n * KR);
+#if MASK
+    #pragma unroll
+    for (int b = 0; b < BK; b++) p[b] += mask[n + b] * UNIT;
+#endif
+    if (n < done)
+      #pragma unroll
+      for (int b = 0; b < BK; b++) p[b] = n + b < done ? -INFINITY : p[b];
+    /* fmax passes over NaN, which the powers below bring back. */
+    #pragma unroll
+    for (int b = 0; b < BK; b++) high = fmax(high, p[b]);
+    /* While every score is minus infinity there is nothing to scale: 0 stands for the peak. */
+    const float base = high == -INFINITY ? 0.0f : high;
+    if (high > peak) {
+      const float less = POWER(peak - base);
+      total *= less;
+      #pragma unroll
+      for (int d = 0; d < PART; d++) o[d] *= less;
+      peak = high;
+    }
+    #pragma unroll
+    for (int b = 0; b < BK; b++) {
+      p[b] = POWER(p[b] - base);
+      total += p[b];
+    }
+    NAME(weigh)(o, p, v + n * VR);
+    done += BK;
+  } while (done < N);
+  if (mine >= M) return;
+  y += batch * YB + h * YH + m * YR + part * PART;
+  const float share = 1.0f / total;
+  #pragma unroll
+  for (int d = 0; d < PART; d += 4)
+    rk_store_any(4, float, (float4)(o[d], o[d + 1], o[d + 2], o[d + 3]) * share, y + d);
+}
+#undef KEY_WIDE
+#undef KEY
+#undef VALUE_WIDE
+#undef VALUE
+#undef UNIT
+#undef POWER
