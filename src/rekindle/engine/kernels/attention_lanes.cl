@@ -78,14 +78,13 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(attend)(
 #if MASK
     const __global float *restrict mask, int MB, int MH, int MR,
 #endif
-    int M, int N, float scale, int QB, int QH, int QR, int KB, int KH, int VB, int VH, int YB,
+    int H, int M, int N, float scale, int QB, int QH, int QR, int KB, int KH, int VB, int VH, int YB,
     int YH, int YR, __global float4 *restrict rows, __global float *restrict y)
 {
   const int part = get_group_id(2) % (DV / PART), batch = get_group_id(2) / (DV / PART);
   const int h = get_group_id(1), mine = get_group_id(0) * 64 + get_local_id(0);
   const int m = min(mine, M - 1);
-  const int group =
-      get_group_id(0) + get_num_groups(0) * (h + get_num_groups(1) * get_group_id(2));
+  const int group = get_group_id(0) + (M + 63) / 64 * (h + H * get_group_id(2));
   rows += group * (D / 4) * 64 + get_local_id(0);
   k += batch * KB + h * KH;
   v += batch * VB + h * VH + part * PART;
