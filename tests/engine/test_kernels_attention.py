@@ -112,7 +112,7 @@ def test_lanes(sizes: Sequence[int]) -> None:
     agree(run_case(case, pocl_device()), expected)
 
 
-@pytest.mark.parametrize("size, value_size", [(7, 8), (8, 13), (8, 92)])
+@pytest.mark.parametrize(("size", "value_size"), [(7, 8), (8, 13), (8, 92)])
 def test_lanes_leaves_odd_rows_to_direct(size: int, value_size: int) -> None:
     case, _ = make("attention_lanes", (1, 1, 5, 9, size, value_size), GCN)
     assert chosen(case.call, {}, GCN) == "attention_direct"
