@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class Value:
     def is_static(self) -> bool:
         return self.shape is not None and all(isinstance(d, int) for d in self.shape)
 
-    @property
+    @cached_property
     def static_shape(self) -> tuple[int, ...]:
         """The shape as integers; only valid on bound graphs."""
         shape = self.shape
@@ -151,9 +152,14 @@ class Graph:
 
 def dtype_of(array: Array) -> DType:
     """DType of a NumPy array; ValueError for dtypes without one (complex, object, …)."""
-    if array.dtype.kind in "USO":
+    return _dtype(array.dtype)
+
+
+@cache
+def _dtype(dtype: np.dtype[Any]) -> DType:
+    if dtype.kind in "USO":
         return DType.STRING
-    return DType(array.dtype.name)
+    return DType(dtype.name)
 
 
 def numpy_dtype(dtype: DType) -> np.dtype[Any]:
