@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 from serving import LIMIT_S, Running, affine, mixing, put
 
+from rekindle.hub.names import BUNDLED
+from rekindle.runtime import open_session
 from rekindle.serve import Settings
 
 pytest.importorskip("tritonclient", reason="tritonclient is not installed")
@@ -265,3 +268,16 @@ def test_model_control_is_off_unless_allowed(
                 call("affine")
         assert "model_repository" not in plain(client.get_server_metadata())["extensions"]
         assert client.is_model_ready("affine")
+
+
+def test_the_example_in_the_documents_runs(
+    start: Callable[..., Running], capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "pages" / "serving.md"
+    (code,) = re.findall(r"^```py\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    server = start(BUNDLED)
+    exec(compile(code.replace("127.0.0.1:8001", server.grpc), page.name, "exec"), {})
+    with open_session("cifar10-resnet", provider="onnxruntime") as session:
+        expected = session.run({"image": np.zeros((1, 3, 32, 32), np.float32)})["logits"]
+    shown = np.array(capsys.readouterr().out.strip(" []\n").split(), float)
+    np.testing.assert_allclose(shown, expected[0], rtol=1e-3, atol=1e-5)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import uvicorn
 from fastapi import APIRouter
 
-from rekindle._errors import UsageError
+from rekindle._errors import NotFoundError, UsageError
 from rekindle._log import logger
 from rekindle.serve.dataplane import DataPlane
 from rekindle.serve.grpc.service import make_server
@@ -30,8 +30,16 @@ class Server:
         self._stop = asyncio.Event()
 
     async def start(self) -> None:
-        """Bind both ports and begin to load the models; UsageError where a port is taken."""
+        """Bind both ports and begin to load the models.
+
+        UsageError where a port is taken, NotFoundError where there is no repository.
+        """
         settings = self.settings
+        if not settings.repository.exists():
+            raise NotFoundError(
+                f"{settings.repository}: no such model repository",
+                hint="a folder with <name>/<version>/model.onnx, or a model file",
+            )
         self.plane = DataPlane(settings)
         listening = _listen(settings.host, settings.http_port)
         self._grpc = make_server(self.plane)
@@ -63,13 +71,20 @@ class Server:
         self._stop.set()
 
     async def wait(self) -> bool:
-        """Serve until `stop`, then drain; whether every request in flight was answered."""
-        watching = asyncio.create_task(self._watch()) if self.settings.watch_s else None
+        """Serve until `stop`, then drain; whether every request in flight was answered.
+
+        Raises NotFoundError where the repository is gone when its models are first looked for.
+        """
+        tending = asyncio.create_task(self._tend())
         stopping = asyncio.create_task(self._stop.wait())
-        await asyncio.wait({stopping, self._serving}, return_when=asyncio.FIRST_COMPLETED)
-        if watching:
-            watching.cancel()
-        return await self.close()
+        ends = {stopping, self._serving, tending}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        failed = tending.done()
+        tending.cancel()
+        answered = await self.close()
+        if failed:
+            tending.result()
+        return answered
 
     async def close(self) -> bool:
         """Drain: no new requests, those in flight are answered, workers end."""
@@ -98,11 +113,13 @@ class Server:
             raise _taken(self.settings.host, self.settings.grpc_port, "--grpc-port")
         return int(port)
 
-    async def _watch(self) -> None:
-        assert self.settings.watch_s is not None
+    async def _tend(self) -> None:
+        """Load the models, then look after the repository, if that is wanted, for ever."""
         await self.loaded()
+        if self.settings.watch_s is None:
+            await asyncio.Event().wait()
         while True:
-            await asyncio.sleep(self.settings.watch_s)
+            await asyncio.sleep(self.settings.watch_s or 0)
             try:
                 await self.plane.fleet.refresh()
             except Exception as error:  # a folder that vanished must not end the watching
@@ -138,8 +155,9 @@ async def _run(
 
 
 async def _announce(server: Server, loaded: Callable[[Server], None]) -> None:
-    await server.loaded()
-    loaded(server)
+    with contextlib.suppress(NotFoundError):  # `wait` tells
+        await server.loaded()
+        loaded(server)
 
 
 class _Uvicorn(uvicorn.Server):
