@@ -181,14 +181,62 @@ def test_nan_and_infinity_come_through(kernel: str, target: Target) -> None:
     assert np.isinf(found[1:, 18]).all()
 
 
+LANES: list[Any] = [
+    pytest.param((5, 3), (3, 7), {}, id="fewer terms than a step"),
+    pytest.param((18, 17), (17, 129), {"constant": True}, id="a lane in a second group"),
+    pytest.param((13, 9), (130, 9), {"tb": True, "constant": True}, id="b transposed"),
+    pytest.param((2, 1, 5, 7), (3, 7, 12), {}, id="batches"),
+    pytest.param(
+        (2, 9, 258),
+        (2, 258, 6),
+        {"operands": [(6,), (2, 9, 6)], "epilogue": maximum(Arg(0) + Arg(1), -1.0) * Arg(2)},
+        id="slices of batches",
+    ),
+    pytest.param(
+        (37, 6), (6, 4), {"operands": [(37, 1)], "epilogue": Arg(0) - Arg(1)}, id="epilogue"
+    ),
+]
+WIDE = replace(GCN, compute_units=36)
+
+
+@pytest.mark.parametrize(("a", "b", "options"), LANES)
+def test_lanes(a: Sequence[int], b: Sequence[int], options: Any) -> None:
+    case, expected = make("matmul_lanes", a, b, target=WIDE, **options)
+    assert chosen(case.call, case.constants, WIDE) == "matmul_lanes"
+    check(case, expected)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "tile"), [(64, 1024, ("32", "2")), (16, 4096, ("16", "4"))]
+)
+def test_largest_tiles(rows: int, columns: int, tile: tuple[str, str]) -> None:
+    one_unit = replace(GCN, compute_units=1)
+    case, expected = make("matmul_lanes", (rows, 9), (9, columns), target=one_unit)
+    (launch,) = REGISTRY.get("matmul_lanes").launches(case.call, Context(one_unit, {}.get))
+    defines = dict(launch.defines)
+    assert (defines["TM"], defines["TN"]) == tile
+    check(case, expected)
+
+
+def test_long_sums_are_sliced_where_groups_are_few() -> None:
+    """Two launches, and the terms of the slices are all of them."""
+    case, expected = make("matmul_lanes", (16, 2050), (2050, 8), target=WIDE)
+    launches = REGISTRY.get("matmul_lanes").launches(case.call, Context(WIDE, {}.get))
+    assert [launch.kernel for launch in launches] == ["matmul_lanes", "matmul_sum"]
+    assert launches[0].global_size[2] == 8
+    check(case, expected)
+
+
 def test_the_engine_chooses() -> None:
     for name, a, b, options in (
         ("matmul_tiled", (3, 5), (5, 9), {}),
-        ("matmul_local", (5, 5), (5, 9), {"target": GCN}),
+        ("matmul_lanes", (5, 5), (5, 9), {"target": GCN}),
+        ("matmul_local", (5, 5), (9, 5), {"target": GCN, "tb": True}),
+        ("matmul_local", (5, 5), (5, 9), {"target": GCN, "ta": True}),
         ("matmul_rows", (4, 5), (5, 9), {"target": GCN}),
         ("matmul_rows", (1, 5), (9, 5), {"target": GCN, "tb": True, "constant": True}),
         ("matmul_local", (1, 5), (9, 5), {"target": GCN, "tb": True}),
-        ("matmul_local", (8, 1, 5), (5, 9), {"target": GCN}),
+        ("matmul_lanes", (8, 1, 5), (5, 9), {"target": GCN}),
     ):
         case, _ = make(name, a, b, **options)
         assert chosen(case.call, case.constants, case.target) == name
@@ -214,6 +262,7 @@ def test_rusticl(tmp_path: Path) -> None:
     for a, b, ta, tb in TRANSPOSED:
         made.append(make("matmul_local", a, b, ta=ta, tb=tb, target=GCN))
     made += [make("matmul_rows", *p.values[:2], target=GCN, **p.values[2]) for p in ROWS]
+    made += [make("matmul_lanes", *p.values[:2], target=WIDE, **p.values[2]) for p in LANES[1::3]]
     results = run_on_rusticl([case for case, _ in made], tmp_path)
     for found, (_, expected) in zip(results, made, strict=True):
         agree(found, expected)

@@ -139,6 +139,7 @@ def _matmul(_: int) -> list[Case]:
         *product("one row", _draw(1, 300), _draw(300, 130)),
         *product("65x64x129", _draw(65, 64), _draw(64, 129)),
         *product("batches", _draw(2, 1, 5, 7), _draw(3, 7, 9)),
+        *product("long sums", _draw(13, 514), _draw(514, 6)),
         _case("NaN and infinity", "MatMul", (_odd(33, 5), _draw(5, 19))),
         _case("both transposed", own, (_draw(13, 29), _draw(37, 13)), transpose_a=1, transpose_b=1),
         _case("transposed row", own, (_draw(3, 17), _constant(_draw(127, 17))), transpose_b=1),

@@ -1,0 +1,17 @@
+/* The second half of a matrix product in slices: adds them, in their order, and the epilogue.
+
+   x: floats (S, batches, M, N). Global size: (columns, rows, batches).
+
+   YT  how y is stored */
+__kernel void NAME(sum)(
+    const __global float *restrict x, const __global int *restrict offsets, int OFFSETS, int S,
+    int M, int N, EPILOGUE_PARAMS __global YT *restrict y)
+{
+  const int column = get_global_id(0), row = get_global_id(1), batch = get_global_id(2);
+  const __global int *table = offsets + batch * OFFSETS;
+  const int at = (batch * M + row) * N + column, slice = get_global_size(2) * M * N;
+  float v = x[at];
+  for (int s = 1; s < S; s++) v += x[at + s * slice];
+  EPILOGUE_READ(row, column)
+  rk1_store(YT, y, at, EPILOGUE);
+}
