@@ -117,7 +117,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     sum_launch = Launch(
         kernel="matmul_sum",
         entry="sum",
-        defines=(("YT", stored), *end.defines),
+        defines=(("SUMS", "1"), ("YT", stored), *end.defines),
         args=(
             slices,
             what.offsets,
@@ -146,6 +146,7 @@ register(
                 ("TM", "8"): 0.79,
                 ("TN", "1"): 0.66,
                 ("FLOATS", "0"): 0.66,
+                ("SUMS", "1"): 0.0,  # of slices: nothing to multiply
             },
             waves=3,
         ),

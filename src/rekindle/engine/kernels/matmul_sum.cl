@@ -2,7 +2,8 @@
 
    x: floats (S, batches, M, N). Global size: (columns, rows, batches).
 
-   YT  how y is stored */
+   SUMS  1: what this launch promises of its instructions
+   YT    how y is stored */
 __kernel void NAME(sum)(
     const __global float *restrict x, const __global int *restrict offsets, int OFFSETS, int S,
     int M, int N, EPILOGUE_PARAMS __global YT *restrict y)
