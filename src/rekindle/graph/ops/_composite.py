@@ -206,7 +206,12 @@ def _describe(
     describe: Describe, node: Node, inputs: Sequence[Operand | None]
 ) -> tuple[Body, tuple[str, ...]]:
     body = Body(node, inputs)
-    results = [*describe(body)]
+    try:
+        results = [*describe(body)]
+    except ModelError as error:  # of a part, which the model's author does not know
+        if str(node) in error.message:
+            raise
+        raise ModelError(f"node {node}: {error.message}", hint=error.hint) from error
     results += [""] * (len(node.outputs) - len(results))
     return body, tuple(results[: len(node.outputs)])
 
