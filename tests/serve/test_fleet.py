@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,46 @@ def test_two_models_of_which_one_fits_take_turns(
     for k, answer in enumerate(server.do(rush())):
         np.testing.assert_array_equal(answer.outputs["y"], (k % 2 + 1) * X + 1)
     assert fleet.budget.used <= fleet.budget.capacity
+
+
+def test_a_model_that_grows_while_running_pushes_idle_ones_out(
+    start: Callable[..., Running], repository: Path
+) -> None:
+    server = start(repository)
+    diary, fleet = Diary(server), server.plane.fleet
+    fleet.budget.capacity = fleet.budget.used + 1_000_000
+    instance = fleet.find("affine").instance
+    run, grown = instance._worker.run, fleet.budget.capacity - 1
+
+    async def growing(parts: Any, rows: int) -> Any:
+        return replace(await run(parts, rows), nbytes=grown)
+
+    instance._worker.run = growing
+    assert factor(server) == ("1", 2)
+    until(lambda: diary.lines == ["evicted mixing 1"])
+    assert fleet.budget.used == grown
+    assert factor(server) == ("1", 2)
+
+
+def test_a_model_chosen_to_go_cannot_be_pinned_any_more(
+    start: Callable[..., Running], repository: Path
+) -> None:
+    server = start(repository)
+
+    async def race() -> Any:
+        fleet = server.plane.fleet
+        slot = fleet.find("affine")
+        old = slot.instance
+        closing = asyncio.create_task(fleet._close(slot, "evicted"))
+        new = await fleet.acquire(slot)  # before the closing has had its first turn
+        await closing
+        assert new is not old
+        assert fleet.budget.holding(slot.key).pins == 1
+        fleet.release(slot)
+        return len(fleet._loaded)
+
+    assert server.do(race()) == 2
+    assert factor(server) == ("1", 2)
 
 
 def test_a_new_version_replaces_the_old_one_without_a_gap(

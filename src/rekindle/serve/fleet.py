@@ -11,10 +11,11 @@ import asyncio
 import functools
 import itertools
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from rekindle._errors import BusyError, NotFoundError, RekindleError
+from rekindle._errors import BusyError, MemoryLimitError, NotFoundError, RekindleError
 from rekindle._log import logger
 from rekindle.serve.budget import Budget
 from rekindle.serve.events import Listener
@@ -142,6 +143,8 @@ class Fleet:
 
     def release(self, slot: Slot) -> None:
         """The request is done."""
+        if slot.key not in self.budget:
+            return  # given up with the server, which does not wait for ever
         self.budget.unpin(slot.key)
         if not self.budget.holding(slot.key).pins:
             self._changed.set()
@@ -294,6 +297,7 @@ class Fleet:
                 raise
             if settled:
                 slot.key = key
+                instance.resized = functools.partial(self._resized, key)
                 seconds = time.perf_counter() - start
                 self._listener.model_loaded(entry.name, entry.version, opened.nbytes, seconds)
                 return instance
@@ -309,6 +313,23 @@ class Fleet:
                 return False
             await self._free_some(victims)
         return True
+
+    def _resized(self, key: Key, nbytes: int) -> None:
+        """A loaded model takes more than before (or less): idle ones may have to go for it."""
+        if key not in self._loaded:
+            return
+        try:
+            fits = self.budget.settle(key, nbytes)
+        except MemoryLimitError as error:
+            logger.warning("%s", error)  # its requests go on; nobody else can stay
+            fits = False
+        if not fits and (victims := self.budget.victims(0, keep=key) or self._idle(key)):
+            for victim in victims:
+                self._in_background(self._close(self._loaded[victim], "evicted"))
+
+    def _idle(self, keep: Key) -> list[Key]:
+        """Every other model that nobody uses."""
+        return [k for k in self._loaded if k != keep and not self.budget.holding(k).pins]
 
     async def _make_room(self, key: Key, nbytes: int) -> None:
         async with self._room:  # in turn: a small model must not overtake a large one for ever
@@ -335,16 +356,20 @@ class Fleet:
         if slot.instance is not None:
             await self._close(slot, reason)
 
-    async def _close(self, slot: Slot, reason: str) -> None:
+    def _close(self, slot: Slot, reason: str) -> Coroutine[Any, Any, None]:
+        """Take the instance out at once, before anybody can pin it; the rest is to be awaited."""
         instance, slot.instance = slot.instance, None
         assert instance is not None
         del self._loaded[slot.key]
         self.budget.leave(slot.key)
+        return self._give_back(slot.key, instance, reason)
+
+    async def _give_back(self, key: Key, instance: Instance, reason: str) -> None:
         try:
             await instance.close()
         finally:
-            self._free(slot.key)
-            self._listener.model_gone(slot.entry.name, slot.entry.version, reason)
+            self._free(key)
+            self._listener.model_gone(key.model, key.version, reason)
 
     def _free(self, key: Key) -> None:
         self.budget.release(key)
@@ -354,7 +379,7 @@ class Fleet:
         work = functools.partial(scan, self._settings.repository, dict(self._overrides))
         return await asyncio.get_running_loop().run_in_executor(None, work)
 
-    def _in_background(self, work: asyncio._CoroutineLike[None]) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

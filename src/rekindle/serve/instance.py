@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rekindle._errors import BusyError, InputError, RekindleError
@@ -35,6 +35,9 @@ class Instance:
         self._worker = self._new_worker()
         self._opened: Opened | None = None
         self._batcher: Batcher | None = None
+        self.resized: Callable[[int], None] = lambda nbytes: None
+        """Called with the bytes it takes when a run has changed them (a new shape, a new plan)."""
+        self._nbytes = 0
         self.failure: RekindleError | None = None
         """Why the worker could not be started again; None while it runs."""
 
@@ -68,6 +71,7 @@ class Instance:
     async def open(self) -> Opened:
         """Start the worker and open the model; see `Worker.open` for what it raises."""
         self._opened = opened = await self._open_worker()
+        self._nbytes = opened.nbytes
         self._expected = [(spec, numpy_dtype(spec.dtype)) for spec in opened.inputs]
         largest = max(opened.sizes, default=self._most)
         latency = LatencyModel(largest if opened.batchable else 1, opened.latencies)
@@ -160,6 +164,9 @@ class Instance:
             self._batcher.worker_lost()
 
     def _heard(self, batch: Batch) -> None:
+        if batch.nbytes is not None and batch.nbytes != self._nbytes:
+            self._nbytes = batch.nbytes
+            self.resized(batch.nbytes)
         self._listener.batch_ran(self.entry.name, self.entry.version, batch)
 
     def _examine(self, inputs: Mapping[str, Array]) -> tuple[int, Hashable]:
