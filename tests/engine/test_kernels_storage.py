@@ -14,7 +14,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from kernel_cases import case as call_case
 from kernel_harness import CPU8, CPU16, GCN, Case, pocl_device, run_case, run_on_rusticl, value
+from test_kernels_attention import make as attention
+from test_kernels_attention import reference as attention_reference
 from test_kernels_conv import reference
 
 from rekindle._types import DType, Target
@@ -264,3 +267,102 @@ def test_integers_without_a_decoding_are_no_weights() -> None:
     assert REGISTRY.get("matmul_tiled").score(bare, Context(CPU8, case.constants.get)) == 0
     assert case.call.inputs[1] is not None
     assert case.call.inputs[1].dtype is DType.INT8
+
+
+def halved(case: Case, *names: str) -> Case:
+    """The case with these feeds, and the result, in half precision."""
+    feeds = {n: a.astype(np.float16) if n in names else a for n, a in case.feeds.items()}
+    inputs = tuple(
+        replace(v, dtype=DType.FLOAT16) if v is not None and v.name in names else v
+        for v in case.call.inputs
+    )
+    output = replace(case.call.output, dtype=DType.FLOAT16)
+    return replace(case, call=replace(case.call, inputs=inputs, output=output), feeds=feeds)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "target"),
+    [("attention_tiled", CPU8), ("attention_direct", GCN), ("attention_lanes", GCN)],
+)
+def test_attention(kernel: str, target: Target) -> None:
+    """Queries, keys and values of half precision, the mask of float32.
+
+    A kernel that has keys and values in scalar registers takes them as float only.
+    """
+    mask = np.random.default_rng(1).standard_normal((1, 3, 1, 67), np.float32)
+    case, _ = attention(kernel, (2, 3, 13, 67, 8, 8), target, mask=mask)
+    narrow = halved(case, *("q" if kernel == "attention_lanes" else "qkv"))
+    q, k, v = (narrow.feeds[n].astype(np.float64) for n in "qkv")
+    expected = attention_reference(q, k, v, mask, 0.3)
+    agree(run_case(narrow, pocl_device()), expected)
+
+
+def rows(kernel: str, target: Target) -> list[tuple[Case, Array]]:
+    """Calls that read and write one type, over rows and columns of awkward lengths."""
+    rng = np.random.default_rng(5)
+    pairs = []
+    for shape, axis in (((5, 37), 1), ((3, 40, 21), 1), ((2, 1030), 1)):
+        x = rng.standard_normal(shape).astype(np.float16)
+        wide = x.astype(np.float64)
+        if kernel == "softmax":
+            powers = np.exp(wide - wide.max(axis, keepdims=True))
+            made = call_case("softmax", {"x": x}, (DType.FLOAT16, shape), axis=axis, log=False)
+            pairs.append((made, powers / powers.sum(axis, keepdims=True)))
+        else:
+            expected = wide.mean(axis, keepdims=True)
+            out = (DType.FLOAT16, expected.shape)
+            pairs.append((call_case("reduce", {"x": x}, out, kind="mean", axes=(axis,)), expected))
+    return [(replace(case, target=target), expected) for case, expected in pairs]
+
+
+def images(kernel: str, target: Target) -> list[tuple[Case, Array]]:
+    """Blocked and row-major images of half precision: pools, sums, and copies of them."""
+    block = target.channel_block
+    x = np.random.default_rng(6).standard_normal((2, block + 3, 6, 9)).astype(np.float16)
+    wide = x.astype(np.float64)
+    window = {"kernel": (2, 3), "strides": (2, 3), "pads": (0,) * 4, "dilations": (1, 1)}
+    tiles = wide.reshape(2, block + 3, 3, 2, 3, 3).transpose(0, 1, 2, 4, 3, 5)
+    out = (DType.FLOAT16, (2, block + 3, 3, 3))
+    pairs = []
+    for b in (0, block):
+        layouts: dict[str, Any] = {"blocks": (b,), "out_block": b}
+        if kernel == "pool":
+            for kind, expected in (("max", tiles.max((4, 5))), ("average", tiles.mean((4, 5)))):
+                options = {**window, "kind": kind, "count_include_pad": False}
+                pairs.append((call_case("pool", {"x": x}, out, **layouts, **options), expected))
+        else:
+            y = x[:, ::-1].astype(np.float32)
+            expr = maximum(Arg(0) * 0.5 + Arg(1), -1.0)
+            both: dict[str, Any] = {"blocks": (b, b), "out_block": b}
+            for dtype in (DType.FLOAT16, DType.FLOAT32):
+                made = call_case(
+                    "elementwise", {"x": x, "y": y}, (dtype, x.shape), expr=expr, **both
+                )
+                pairs.append((made, np.maximum(wide * 0.5 + y, -1.0)))
+    return [(replace(case, target=target), expected) for case, expected in pairs]
+
+
+@pytest.mark.parametrize("target", [CPU16, GCN], ids=lambda t: t.family)
+def test_other_calls(target: Target) -> None:
+    pairs = [pair for kernel in ("softmax", "reduce") for pair in rows(kernel, target)]
+    pairs += [pair for kernel in ("pool", "elementwise") for pair in images(kernel, target)]
+    check_together(pairs)
+
+
+@pytest.mark.parametrize("target", [CPU8, GCN], ids=lambda t: t.family)
+def test_moves_keep_every_bit(target: Target) -> None:
+    """Copies, gathers and reorders of all 65,536 halves, NaN of every kind among them."""
+    x = np.arange(2**16, dtype=np.uint16).reshape(2, 8, 64, 64).view(np.float16)
+    turned = call_case(
+        "copy", {"x": x}, (DType.FLOAT16, (2, 8, 64, 64)), shape=(16, 64, 64), in_offset=0,
+        in_strides=(4096, 1, 64), out_offset=0, out_strides=(4096, 64, 1),
+    )  # fmt: skip
+    which = np.array([3, -1, 0], np.int64)
+    picked = call_case("gather", {"x": x, "i": which}, (DType.FLOAT16, (2, 3, 64, 64)), axis=1)
+    blocked = call_case(
+        "reorder", {"x": x}, (DType.FLOAT16, x.shape), out_block=target.channel_block
+    )
+    expected = (x.swapaxes(2, 3), x[:, which], x)
+    for case, wanted in zip((turned, picked, blocked), expected, strict=True):
+        found = run_case(replace(case, target=target), pocl_device())
+        np.testing.assert_array_equal(found.view(np.uint16), wanted.view(np.uint16))

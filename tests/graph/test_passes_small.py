@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,12 +15,14 @@ from rekindle.graph.ir import Graph, Node
 from rekindle.graph.onnx_io import load_bytes
 from rekindle.graph.order import reads
 from rekindle.graph.passes import REGISTRY, run
+from rekindle.runtime._options import Precision
 
 IMAGE = {"x": normal(2, 3, 8, 8)}
 
 
 def test_every_pass_has_its_place_in_an_order() -> None:
-    assert set(passes.PORTABLE) | set(passes.DEVICE) == set(REGISTRY.names())
+    orders = [(*passes.portable(p), *passes.device(p)) for p in get_args(Precision)]
+    assert {name for order in orders for name in order} == set(REGISTRY.names())
 
 
 def test_an_unknown_pass_is_refused_with_a_near_name() -> None:

@@ -38,7 +38,12 @@ def test_what_is_no_amount_of_memory(text: str | int) -> None:
     ("arguments", "error", "says"),
     [
         ({"precision": "fp8"}, UsageError, "fp16, bf16w"),
-        ({"precision": "fp16"}, NotBuiltError, "not built in this version"),
+        (
+            {"precision": "fp16", "provider": "onnxruntime"},
+            NotBuiltError,
+            "cannot honour precision",
+        ),
+        ({"precision": "int8w", "provider": "reference"}, NotBuiltError, "cannot honour precision"),
         ({"threads": 0}, UsageError, "threads=0"),
         ({"provider": "cuda"}, NotFoundError, "unknown provider"),
         ({"provider": "onnxruntim"}, NotFoundError, "did you mean onnxruntime"),

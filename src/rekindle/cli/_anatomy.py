@@ -24,7 +24,7 @@ from rekindle.graph.cost import node_costs, parameter_count
 from rekindle.graph.infer import bind
 from rekindle.graph.ir import Graph, Node
 from rekindle.graph.render import page
-from rekindle.runtime._options import parse_bytes
+from rekindle.runtime._options import Options, Precision, check_precision, parse_bytes
 from rekindle.runtime.framework import detect
 from rekindle.runtime.placement import PlacedNode, Streaming
 from rekindle.runtime.providers.opencl import Planner, plan_for
@@ -43,6 +43,7 @@ class Question:
     """A key of the architecture table, for a device that is not here."""
     provider: str = "opencl"
     """Or "hybrid"."""
+    precision: Precision = "model"
 
     @classmethod
     def ask(
@@ -52,8 +53,12 @@ class Question:
         device: str | None,
         card: str | None,
         provider: str = "opencl",
+        precision: str = "model",
     ) -> Question:
         """Load the model; raises what `hub.resolve` and `onnx_io.load` raise, and UsageError."""
+        stored = check_precision(precision)
+        if provider != "opencl":
+            Options(precision=stored).refuse_precision(provider)
         path = hub.resolve(model).path
         framework = detect(path)
         source = path
@@ -63,7 +68,7 @@ class Question:
             source = to_onnx(path, framework)
         graph = onnx_io.load(source, allow_unknown=True)
         shapes = _concrete(graph.input_specs(), parse_sizes(sizes))
-        return cls(path, framework, graph, shapes, device, card, provider)
+        return cls(path, framework, graph, shapes, device, card, provider, stored)
 
     def target(self) -> Target:
         return target_from(self.card) if self.card else select_device(self.device).target()
@@ -72,7 +77,7 @@ class Question:
     def planner(self) -> tuple[Planner, str]:
         """What plans, and what its decisions rest on; UsageError for a provider without plans."""
         if self.provider == "opencl":
-            return plan_for, ""
+            return functools.partial(plan_for, precision=self.precision), ""
         if self.provider != "hybrid":
             raise UsageError(
                 f"there is no plan for --provider {self.provider}", hint="opencl or hybrid"
@@ -232,7 +237,7 @@ def _plan(question: Question) -> tuple[Plan | None, str | None]:
     """The plan; None and the reason where nobody asked for a device and there is none."""
     try:
         target = question.target()
-        portable = passes.run(question.graph, passes.PORTABLE)
+        portable = passes.run(question.graph, passes.portable(question.precision))
         return question.planner[0](portable, target, question.shapes), None
     except RekindleError as error:
         if question.card or question.device or isinstance(error, UsageError):

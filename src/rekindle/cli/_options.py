@@ -49,6 +49,35 @@ MemoryLimitOption = Annotated[
         help="Device memory to stay within, such as 2GB; weights that do not fit are streamed.",
     ),
 ]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="How weights and values are stored on the OpenCL device: model, fp32, fp16, bf16w, "
+        "int8w, int4w.",
+        show_default=False,
+    ),
+]
+FastOption = Annotated[
+    bool, typer.Option("--fast", help="Store everything in half precision: --precision fp16.")
+]
+UltraFastOption = Annotated[
+    bool, typer.Option("--ultra-fast", help="Store weights in eight bits: --precision int8w.")
+]
+
+
+def check_precision(given: str | None, fast: bool = False, ultra_fast: bool = False) -> str:
+    """The precision to open with; UsageError where two are asked for."""
+    asked = [
+        name
+        for name, wanted in ((given, given), ("fp16", fast), ("int8w", ultra_fast))
+        if wanted and name
+    ]
+    if len(asked) > 1:
+        raise UsageError(
+            "more than one precision was asked for", hint="--precision, --fast or --ultra-fast"
+        )
+    return asked[0] if asked else "model"
 
 
 def check_provider(name: str, device: str | None = None) -> str:

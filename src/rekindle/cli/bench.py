@@ -8,7 +8,15 @@ import typer
 
 from rekindle._errors import UsageError
 from rekindle.cli._commands import Outcome, commands
-from rekindle.cli._options import MemoryLimitOption, ModelArgument, check_provider
+from rekindle.cli._options import (
+    FastOption,
+    MemoryLimitOption,
+    ModelArgument,
+    PrecisionOption,
+    UltraFastOption,
+    check_precision,
+    check_provider,
+)
 from rekindle.cli._page import Page, memory, plain, table, working
 
 if TYPE_CHECKING:
@@ -28,6 +36,9 @@ def bench(
         typer.Option("--shape", metavar="NAME=SIZE", help="Size of another dynamic dimension."),
     ] = None,
     memory_limit: MemoryLimitOption = None,
+    precision: PrecisionOption = None,
+    fast: FastOption = False,
+    ultra_fast: UltraFastOption = False,
     warmup: Annotated[int, typer.Option("--warmup", min=0, help="Runs that do not count.")] = 5,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Runs that count.")] = 50,
 ) -> Outcome:
@@ -42,9 +53,10 @@ def bench(
             model,
             providers,
             sizes=sizes,
-            memory_limit=memory_limit,
             warmup=warmup,
             repeats=repeats,
+            memory_limit=memory_limit,
+            precision=check_precision(precision, fast, ultra_fast),
         )
 
     def draw(page: Page) -> None:
@@ -105,7 +117,7 @@ def _draw(page: Page, report: BenchmarkReport) -> None:
         if result.streamed_bytes:
             sent = memory(result.streamed_bytes)
             page.line(f"{result.provider} streams {sent} of weights in each run", style="yellow")
-    if len(report.results) > 1 and report.memory_limit is None:
+    if len(report.results) > 1 and report.memory_limit is None and report.precision == "model":
         page.line(f"{fastest.provider} is the fastest; `auto` remembers that for this model.")
     page.next_steps([(f"rekindle inspect {report.model}", "what it consists of, what runs where")])
 

@@ -15,9 +15,13 @@ from rekindle.cli._options import (
     DEFAULT_MODEL,
     CardOption,
     DeviceOption,
+    FastOption,
     MemoryLimitOption,
     ModelOption,
+    PrecisionOption,
     ProviderOption,
+    UltraFastOption,
+    check_precision,
     check_provider,
 )
 from rekindle.cli._page import Page, milliseconds, percent, plain, progress, table, working
@@ -40,6 +44,9 @@ def classify(
     provider: ProviderOption = "auto",
     device: DeviceOption = None,
     memory_limit: MemoryLimitOption = None,
+    precision: PrecisionOption = None,
+    fast: FastOption = False,
+    ultra_fast: UltraFastOption = False,
     batch: Annotated[
         int, typer.Option("--batch", "-b", min=1, help="Photos that run at once.")
     ] = 1,
@@ -52,7 +59,12 @@ def classify(
     paths = find_photos(photos)
     with working(f"opening {model}"):
         classifier = open_classifier(
-            model, card=card, provider=provider, device=device, memory_limit=memory_limit
+            model,
+            card=card,
+            provider=provider,
+            device=device,
+            memory_limit=memory_limit,
+            precision=check_precision(precision, fast, ultra_fast),
         )
     with classifier:
         stream = classifier.stream(paths, batch=batch, top=top)

@@ -8,7 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from rekindle.cli._commands import Outcome, commands
-from rekindle.cli._options import DeviceOption, MemoryLimitOption, ModelArgument
+from rekindle.cli._options import (
+    DeviceOption,
+    MemoryLimitOption,
+    ModelArgument,
+    PrecisionOption,
+    check_precision,
+)
 from rekindle.cli._page import Page, amount, memory, percent, plain, table, working
 
 _SHOWN_HOST_NODES = 8
@@ -29,6 +35,7 @@ def inspect(
         typer.Option("--target", metavar="CARD", help="Plan for a card that is not here: rx580."),
     ] = None,
     memory_limit: MemoryLimitOption = None,
+    precision: PrecisionOption = None,
     provider: Annotated[
         str, typer.Option("--provider", "-p", help="Whose plan: opencl, or hybrid (with the CPU).")
     ] = "opencl",
@@ -37,7 +44,9 @@ def inspect(
     from rekindle.cli._anatomy import Question, examine, html_page, save_page
 
     with working(f"reading {model}"):
-        question = Question.ask(model, shape or [], device, target, provider)
+        question = Question.ask(
+            model, shape or [], device, target, provider, check_precision(precision)
+        )
         document, plan = examine(question, memory_limit)
     if html:
         save_page(html, html_page(question, document, plan))

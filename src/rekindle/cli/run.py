@@ -14,7 +14,9 @@ from rekindle.cli._options import (
     DeviceOption,
     MemoryLimitOption,
     ModelArgument,
+    PrecisionOption,
     ProviderOption,
+    check_precision,
     check_provider,
 )
 from rekindle.cli._page import Page, milliseconds, plain, table, working
@@ -46,6 +48,7 @@ def run(
     provider: ProviderOption = "auto",
     device: DeviceOption = None,
     memory_limit: MemoryLimitOption = None,
+    precision: PrecisionOption = None,
 ) -> Outcome:
     """Run a model once on arrays (random ones by default) and say what came out."""
     provider = check_provider(provider, device)
@@ -55,7 +58,13 @@ def run(
     sizes = parse_sizes(shape or [])
     with (
         working(f"running {model}"),
-        open_session(model, provider=provider, device=device, memory_limit=memory_limit) as session,
+        open_session(
+            model,
+            provider=provider,
+            device=device,
+            memory_limit=memory_limit,
+            precision=check_precision(precision),
+        ) as session,
     ):
         feeds = read_feeds(session, given or ["random"], sizes)
         start = time.perf_counter()
@@ -67,18 +76,7 @@ def run(
     document["saved"] = output
 
     def draw(page: Page) -> None:
-        page.draw(_table(document))
-        page.blank()
-        page.line(
-            f"{document['provider']} on {document['device']}, {milliseconds(run_ms)} "
-            "(the first run; later ones are faster)"
-        )
-        draw_streaming(page, document)
-        if output:
-            page.line(f"saved: {output}")
-        page.next_steps(
-            [(f"rekindle bench {model} --provider opencl,onnxruntime", "how fast it really is")]
-        )
+        _draw(page, document)
 
     return Outcome(document, draw)
 
@@ -96,6 +94,20 @@ def _facts(
         ],
         "outputs": [describe(spec, outputs[spec.name]) for spec in session.outputs],
     }
+
+
+def _draw(page: Page, document: dict[str, Any]) -> None:
+    page.draw(_table(document))
+    page.blank()
+    page.line(
+        f"{document['provider']} on {document['device']}, {milliseconds(document['run_ms'])} "
+        "(the first run; later ones are faster)"
+    )
+    draw_streaming(page, document)
+    if document["saved"]:
+        page.line(f"saved: {document['saved']}")
+    bench = f"rekindle bench {document['model']} --provider opencl,onnxruntime"
+    page.next_steps([(bench, "how fast it really is")])
 
 
 def _table(document: dict[str, Any]) -> Any:

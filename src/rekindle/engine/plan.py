@@ -17,7 +17,6 @@ from rekindle.engine import index_range, kernels
 from rekindle.engine.constants import ConstantNames
 from rekindle.engine.kernels import Context, Kernel, Launch, Packed, Workspace
 from rekindle.engine.memory import Lifetime, MemoryPlan, pack
-from rekindle.engine.widened import widened
 from rekindle.graph import ops
 from rekindle.graph.ir import Array, Graph, Node, Value
 from rekindle.graph.lowering import LogicalCall, Lowering, NotLowered
@@ -159,7 +158,7 @@ class _Planner:
         # Choose a kernel for every call before anything is recorded: a call without one sends
         # the whole node to the host.
         calls = [self.names.settle(c) if self.names else c for c in lowering.calls]
-        chosen = [pair for call in calls for pair in self._choose(call)]
+        chosen = [(call, self._choose(call)) for call in calls]
         launches: list[Launch] = []
         algorithms: list[str] = []
         for call, choice in chosen:
@@ -175,19 +174,13 @@ class _Planner:
         reason = "; ".join(filter(None, off))
         return DeviceStep(node, tuple(launches), tuple(algorithms), reason)
 
-    def _choose(self, call: LogicalCall) -> list[tuple[LogicalCall, Choice | None]]:
-        """The call and its kernel; several where it must be computed in a wider type."""
+    def _choose(self, call: LogicalCall) -> Choice | None:
+        """The call's kernel; None for a view, which needs none."""
         if call.name == "view":
-            return [(call, None)]
+            return None
         if what := index_range.excess(call):
             raise _out_of_range(what)
-        try:
-            return [(call, kernels.require(call, self.context))]
-        except UnsupportedOperatorError:
-            wider = widened(call, self.graph)
-            if wider is None:
-                raise
-            return [(each, kernels.require(each, self.context)) for each in wider]
+        return kernels.require(call, self.context)
 
     def _launches(self, call: LogicalCall, name: str, kernel: Kernel) -> Sequence[Launch]:
         try:

@@ -17,7 +17,7 @@ import numpy as np
 from rekindle._errors import InputError, ModelError
 from rekindle._types import Dim, Shape
 from rekindle.graph import ops
-from rekindle.graph.ir import Array, Graph, Node, Value, dtype_of
+from rekindle.graph.ir import OWN_DOMAIN, Array, Graph, Node, Value, dtype_of
 from rekindle.graph.ops import Operand, Operator, TensorType
 from rekindle.graph.order import subgraphs
 
@@ -35,6 +35,8 @@ _RANDOM = frozenset(
      "RandomUniformLike"}
 )  # fmt: skip
 
+_PRODUCTS = ("Conv", "Gemm", "MatMul")
+
 
 def infer(graph: Graph) -> Graph:
     """`graph` with `values` typed: what operators infer, else what was declared.
@@ -45,9 +47,14 @@ def infer(graph: Graph) -> Graph:
     return _Walk(graph, declared=graph.values, folds=False).run()
 
 
-def fold(graph: Graph) -> Graph:
-    """`graph` with the nodes that compute constants replaced by initializers, and typed."""
-    return _Walk(graph, declared=graph.values, folds=True).run()
+def fold(graph: Graph, *, weights: bool = False) -> Graph:
+    """`graph` with the nodes that compute constants replaced by initializers, and typed.
+
+    Quantised weights stay integers and the DequantizeLinear that a product reads them through;
+    with `weights` they become floats, too.
+    """
+    kept = frozenset[str]() if weights else _quantized_weights(graph)
+    return _Walk(graph, declared=graph.values, folds=True, kept=kept).run()
 
 
 def bind(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
@@ -61,7 +68,19 @@ def bind(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
     bound.values = {n: graph.values[n] for n in graph.initializers if n in graph.values}
     for name, shape in _input_shapes(graph, shapes).items():
         bound.values[name] = replace(graph.values[name], shape=shape)
-    return _Walk(bound, declared={}, folds=True).run()
+    return _Walk(bound, declared={}, folds=True, kept=_quantized_weights(graph)).run()
+
+
+def _quantized_weights(graph: Graph) -> frozenset[str]:
+    """What products read as weights through a DequantizeLinear, and perhaps a Transpose of it."""
+    wanted: set[str] = set()
+    for node in reversed(graph.nodes):
+        if node.op_type in _PRODUCTS and node.domain in ("", OWN_DOMAIN) and len(node.inputs) > 1:
+            wanted.add(node.inputs[1])
+        elif node.op_type == "Transpose" and not node.domain and node.outputs[0] in wanted:
+            wanted.add(node.inputs[0])
+    decoded = {n.outputs[0] for n in graph.nodes if n.op_type == "DequantizeLinear"}
+    return frozenset(wanted & decoded)
 
 
 def operands_of(graph: Graph, node: Node) -> tuple[Operand | None, ...]:
@@ -82,6 +101,8 @@ class _Walk:
     declared: Mapping[str, Value]
     folds: bool
     """Constants replace the nodes that make them; otherwise they only serve shape arithmetic."""
+    kept: frozenset[str] = frozenset()
+    """Values that are not folded though they could be."""
     values: dict[str, Value] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
     symbols: frozenset[Dim] = frozenset()
@@ -167,7 +188,11 @@ class _Walk:
         if types and len(told) == len(types):
             return tuple(told)
         present = [o for o in operands if o is not None]
-        if node.op_type in _RANDOM or any(o.constant is None for o in present):
+        if (
+            node.op_type in _RANDOM
+            or node.outputs[0] in self.kept
+            or any(o.constant is None for o in present)
+        ):
             return ()
         if any(subgraphs(node)) or not self._affordable(operator, node, operands, types):
             return ()

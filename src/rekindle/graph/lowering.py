@@ -8,12 +8,13 @@ values decides; x, w, … are values):
 `elementwise` *       out = expr(inputs), broadcast as NumPy does. params: expr
 `conv` *              inputs x (N,C,*S), w (M,C/group,*K), bias (M,) or None, then operands of the
                       epilogue. params: strides, pads (begins then ends), dilations, group,
-                      exact (sums of whole numbers: no transform that rounds), epilogue: Expr or
-                      None, in which Arg(0) is the sum with bias and Arg(i) the
-                      i-th operand (same shape as the output, or one element)
+                      exact (sums of whole numbers: no transform that rounds), decode: Decode of
+                      integer weights (graph.decode) or None, epilogue: Expr or None, in which
+                      Arg(0) is the sum with bias and Arg(i) the i-th operand (same shape as the
+                      output, or one element). Floats may be of different types
 `matmul`              inputs a (..., M, K), b (..., K, N), then operands of the epilogue, each
                       broadcast to the output as NumPy does. params: transpose_a, transpose_b (of
-                      the last two axes), epilogue as in `conv`
+                      the last two axes), epilogue and decode as in `conv`
 `pool` *              x (N,C,*S). params: kind "max" | "average", kernel, strides, pads, dilations,
                       count_include_pad. A window may reach past the padded end (ceil mode): what
                       lies there counts for neither the maximum nor the average's divisor

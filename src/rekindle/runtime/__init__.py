@@ -36,7 +36,11 @@ def open_session(
         model, else `opencl` where there is a device, else ONNX Runtime. The choice and
         its reason stand in `session.placement`.
     device: which OpenCL device, by index or part of its name; None takes the best one.
-    precision: `model` or `fp32`; other storage types raise NotBuiltError in this version.
+    precision: how the `opencl` provider stores weights and values; arithmetic is float32, inputs
+        and outputs keep their dtypes. `model`: as the file has them, quantised weights included;
+        `fp32`; `fp16`; and with half-precision values `bf16w`: bfloat16 weights, `int8w`: 8 bits
+        and a scale for each output channel, `int4w`: 4 bits and a scale for each 32 inputs of a
+        product (8 bits in convolutions). The other providers have `model` and `fp32`.
     strict: refuse to run any node on the host instead of the device.
     memory_limit: device memory in bytes, or text such as "2GB". Weights that do not fit are
         streamed from host memory in every run (`session.placement.streaming` tells the cost, the
@@ -64,6 +68,8 @@ def open_session(
             name, reason = "opencl", "its device was asked for"
         elif memory_limit is not None:
             name, reason = "opencl", "a memory limit was asked for"
+        elif precision not in ("model", "fp32"):
+            name, reason = "opencl", f"precision {precision} was asked for"
         else:
             name, reason = choose(path, framework)
     chosen = providers.REGISTRY.get(name)

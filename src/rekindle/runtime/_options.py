@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, TypedDict, get_args
+from typing import Literal, TypedDict, cast, get_args
 
 from rekindle._errors import NotBuiltError, UsageError
 from rekindle._types import TensorSpec
 
 Precision = Literal["model", "fp32", "fp16", "bf16w", "int8w", "int4w"]
-_BUILT: tuple[Precision, ...] = ("model", "fp32")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -49,6 +48,14 @@ class Options:
                     hint=f"leave {word} out, or choose another provider",
                 )
 
+    def refuse_precision(self, provider: str) -> None:
+        """Raise where another storage type was asked for than `provider` takes from the model."""
+        if self.precision not in ("model", "fp32"):
+            raise NotBuiltError(
+                f"the {provider} provider cannot honour precision={self.precision!r}",
+                hint="leave precision out, or use provider='opencl'",
+            )
+
 
 def check(
     device: str | int | None,
@@ -58,18 +65,18 @@ def check(
     threads: int | None,
 ) -> Options:
     """Options from the caller's arguments; UsageError or NotBuiltError names the wrong one."""
-    known = get_args(Precision)
-    if precision not in known:
-        raise UsageError(f"precision={precision!r} is not known", hint=f"one of {', '.join(known)}")
-    if precision not in _BUILT:
-        raise NotBuiltError(
-            f"precision={precision!r} is not built in this version",
-            hint=f"use one of {', '.join(_BUILT)}",
-        )
     if threads is not None and threads < 1:
         raise UsageError(f"threads={threads} is not a positive number")
     limit = None if memory_limit is None else parse_bytes(memory_limit)
-    return Options(device, precision, strict, limit, threads)
+    return Options(device, check_precision(precision), strict, limit, threads)
+
+
+def check_precision(precision: str) -> Precision:
+    """UsageError for one that is not known."""
+    known = get_args(Precision)
+    if precision not in known:
+        raise UsageError(f"precision={precision!r} is not known", hint=f"one of {', '.join(known)}")
+    return cast(Precision, precision)
 
 
 def parse_bytes(text: int | str) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -19,11 +19,11 @@ from rekindle._errors import UsageError
 from rekindle._types import TensorSpec
 from rekindle.graph.ir import Array, numpy_dtype
 from rekindle.graph.reference import difference
-from rekindle.runtime import open_session
+from rekindle.runtime import SessionArguments, open_session
 from rekindle.runtime.selection import remember
 from rekindle.runtime.session import Session
 
-_LIMITED = {"opencl", "hybrid"}
+_ON_DEVICE = {"opencl", "hybrid"}
 """Providers that keep to a memory limit."""
 
 
@@ -60,6 +60,8 @@ class BenchmarkReport:
     results: Sequence[ProviderResult]
     memory_limit: int | str | None = None
     """What the OpenCL device was limited to, as it was asked for."""
+    precision: str = "model"
+    """How weights and values were stored on the OpenCL device."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -102,21 +104,22 @@ def benchmark(
     *,
     feeds: Mapping[str, Array] | None = None,
     sizes: Mapping[str, int] | None = None,
-    memory_limit: int | str | None = None,
     warmup: int = 3,
     repeats: int = 30,
+    **opencl: Unpack[SessionArguments],
 ) -> BenchmarkReport:
     """Measure `model` on each of `providers`; `feeds` None means seeded random inputs.
 
-    `memory_limit` holds for the OpenCL device; without a provider that uses one it is refused. The
-    medians of runs without a limit are remembered for `provider="auto"`.
+    `opencl` are arguments of `open_session` (memory_limit, precision) for the providers that use
+    an OpenCL device; without one of them the others are asked to honour them. The medians of runs
+    without any are remembered for `provider="auto"`.
     """
     if not providers or repeats < 1 or warmup < 0:
         raise UsageError("a benchmark needs at least one provider and one repeat")
     with ExitStack() as stack:
         sessions = [
-            stack.enter_context(open_session(model, provider=p, memory_limit=limit))
-            for p, limit in _limits(providers, memory_limit)
+            stack.enter_context(open_session(model, **arguments))
+            for arguments in _arguments(providers, opencl)
         ]
         if feeds is None:
             feeds = random_feeds(sessions[0], sizes)
@@ -127,18 +130,21 @@ def benchmark(
             for session, output, spent in zip(sessions, outputs, times_s, strict=True)
         ]
         path = Path(sessions[0].metadata.path)
-    if memory_limit is None:
+    memory_limit, precision = opencl.get("memory_limit"), opencl.get("precision", "model")
+    if memory_limit is None and precision == "model":
         remember(path, {r.provider: r.p50_ms for r in results})
     shapes = {name: array.shape for name, array in feeds.items()}
-    return BenchmarkReport(str(model), shapes, warmup, repeats, results, memory_limit)
+    return BenchmarkReport(str(model), shapes, warmup, repeats, results, memory_limit, precision)
 
 
-def _limits(
-    providers: Sequence[str], memory_limit: int | str | None
-) -> list[tuple[str, int | str | None]]:
-    """Each provider with its limit; the engines on the host have none where another has it."""
-    limited = _LIMITED.intersection(providers) or providers
-    return [(p, memory_limit if p in limited else None) for p in providers]
+def _arguments(providers: Sequence[str], opencl: SessionArguments) -> list[SessionArguments]:
+    """Each provider with its arguments; those on the host have none where others are."""
+    there = not _ON_DEVICE.isdisjoint(providers)
+    given: list[SessionArguments] = []
+    for name in providers:
+        own: SessionArguments = {"provider": name}
+        given.append({**opencl, **own} if name in _ON_DEVICE or not there else own)
+    return given
 
 
 def _interleave(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rekindle._types import DType
+from rekindle.engine.kernels._render import SINGLE, storage_type
 from rekindle.graph.ir import Value
 from rekindle.graph.lowering import LogicalCall
 
@@ -44,7 +44,17 @@ class Attention:
     def defines(self) -> tuple[tuple[str, str], ...]:
         *_, size, value_size = self.sizes
         masked = str(int(self.mask is not None))
-        return (("D", str(size)), ("DV", str(value_size)), ("MASK", masked))
+        return (("D", str(size)), ("DV", str(value_size)), ("MASK", masked), *self.types)
+
+    @property
+    def types(self) -> tuple[tuple[str, str], ...]:
+        """How all but the keys are stored."""
+        values = {"QT": self.q, "VT": self.v, "MT": self.mask or self.q, "YT": self.call.output}
+        return tuple((name, storage_type(v.dtype)) for name, v in values.items())
+
+    @property
+    def key_type(self) -> tuple[tuple[str, str], ...]:
+        return (("KT", storage_type(self.k.dtype)),)
 
     @property
     def flops(self) -> int:
@@ -66,8 +76,8 @@ def attention(call: LogicalCall) -> Attention:
 
 
 def takes(call: LogicalCall) -> bool:
-    """Whether everything is float32 and row-major, and its last axis lies together."""
+    """Whether all are floats of 32 or 16 bits, row-major, and the last axis lies together."""
     values = [v for v in (*call.inputs, call.output) if v is not None]
-    plain = all(v.dtype is DType.FLOAT32 and not v.layout.block for v in values)
+    plain = all(v.dtype in SINGLE and not v.layout.block for v in values)
     whole = all(call.params[f"{name}_strides"][3] == 1 for name in ("q", "k", "v", "y"))
     return plain and whole and 0 not in call.params["sizes"]

@@ -139,17 +139,29 @@ RK_INLINE void rk1_to_half(float v, __global rk_half1 *p) {
   }                                                                                                \
   RK_INLINE float##N rk_load_any##N##_half(const __global half *p) {                               \
     return __builtin_convertvector(*(const __global rk_any_half##N *)p, float##N);                 \
-  }                                                                                                \
-  RK_INLINE void rk_store##N##_half(float##N v, __global half *p) {                                \
-    *(__global rk_half##N *)p = __builtin_convertvector(v, rk_half##N);                            \
-  }                                                                                                \
-  RK_INLINE void rk_store_any##N##_half(float##N v, __global half *p) {                            \
-    *(__global rk_any_half##N *)p = __builtin_convertvector(v, rk_half##N);                        \
   }
 RK_HALF(4)
 RK_HALF(8)
 RK_HALF(16)
 #undef RK_HALF
+/* Stores go through the instruction itself: a selection in front of a conversion LLVM would move
+   behind it, and select halves one by one. */
+typedef short4 __attribute__((aligned(2))) rk_any_short4;
+typedef short8 __attribute__((aligned(2))) rk_any_short8;
+RK_INLINE void rk_store_any4_half(float4 v, __global half *p) {
+  const short8 bits = __builtin_ia32_vcvtps2ph(v, 0);
+  *(__global rk_any_short4 *)p = bits.lo;
+}
+RK_INLINE void rk_store_any8_half(float8 v, __global half *p) {
+  *(__global rk_any_short8 *)p = __builtin_ia32_vcvtps2ph256(v, 0);
+}
+RK_INLINE void rk_store_any16_half(float16 v, __global half *p) {
+  rk_store_any8_half(v.lo, p);
+  rk_store_any8_half(v.hi, p + 8);
+}
+#define rk_store4_half rk_store_any4_half
+#define rk_store8_half rk_store_any8_half
+#define rk_store16_half rk_store_any16_half
 #else
 #define rk1_load_half(p, i) vload_half(i, p)
 #define rk1_store_half(p, i, v) vstore_half(v, i, p)

@@ -22,7 +22,7 @@ def _launches(call: LogicalCall, _: Context) -> Sequence[Launch]:
         Launch(
             kernel="attention_direct",
             entry="attend",
-            defines=what.defines,
+            defines=(*what.defines, *what.key_type),
             args=(
                 what.q,
                 what.k,

@@ -17,6 +17,7 @@
    KR, VR   steps between rows, known here so that each row is a constant offset
    BK       keys scored at a time, not more than there are
    MASK     0 none, 1 a row for each query, 2 one row for all queries of a head
+   QT, MT, YT  how q, the mask and y are stored; k and v are float
    NATIVE   1: native_exp2 is exact to an ulp and right for NaN and infinity (v_exp_f32) */
 #if D % 8 == 0
 #define KEY_WIDE 8
@@ -73,13 +74,13 @@ static inline void NAME(weigh)(float *o, const float *p, const __global float *r
 }
 
 __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(attend)(
-    const __global float *restrict q, const __global float *restrict k,
+    const __global QT *restrict q, const __global float *restrict k,
     const __global float *restrict v,
 #if MASK
-    const __global float *restrict mask, int MB, int MH, int MR,
+    const __global MT *restrict mask, int MB, int MH, int MR,
 #endif
     int H, int M, int N, float scale, int QB, int QH, int QR, int KB, int KH, int VB, int VH, int YB,
-    int YH, int YR, __global float4 *restrict rows, __global float *restrict y)
+    int YH, int YR, __global float4 *restrict rows, __global YT *restrict y)
 {
   const int part = get_group_id(2) % (DV / PART), batch = get_group_id(2) / (DV / PART);
   const int h = get_group_id(1), mine = get_group_id(0) * 64 + get_local_id(0);
@@ -91,9 +92,9 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(attend)(
 #if MASK
   mask += batch * MB + h * MH + (MASK == 1 ? m * MR : 0);
 #endif
-  const __global float *query = q + batch * QB + h * QH + m * QR;
+  const __global QT *query = q + batch * QB + h * QH + m * QR;
   for (int d = 0; d < D / 4; d++)
-    rows[d * 64] = rk_load_any(4, float, query + d * 4) * (scale * UNIT);
+    rows[d * 64] = rk_load_any(4, QT, query + d * 4) * (scale * UNIT);
   float o[PART], peak = -INFINITY, total = 0.0f;
   #pragma unroll
   for (int d = 0; d < PART; d++) o[d] = 0.0f;
@@ -106,7 +107,7 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(attend)(
     NAME(score)(p, rows, k + n * KR);
 #if MASK
     #pragma unroll
-    for (int b = 0; b < BK; b++) p[b] += mask[n + b] * UNIT;
+    for (int b = 0; b < BK; b++) p[b] += rk1_load(MT, mask, n + b) * UNIT;
 #endif
     if (n < done)
       #pragma unroll
@@ -136,7 +137,7 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(attend)(
   const float share = 1.0f / total;
   #pragma unroll
   for (int d = 0; d < PART; d += 4)
-    rk_store_any(4, float, (float4)(o[d], o[d + 1], o[d + 2], o[d + 3]) * share, y + d);
+    rk_store_any(4, YT, (float4)(o[d], o[d + 1], o[d + 2], o[d + 3]) * share, y + d);
 }
 #undef KEY_WIDE
 #undef KEY

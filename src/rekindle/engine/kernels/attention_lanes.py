@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rekindle._types import DType
 from rekindle.engine.kernels import Context, Isa, Kernel, Launch, Workspace, register
 from rekindle.engine.kernels._attention import attention, takes
 from rekindle.graph.lowering import LogicalCall
@@ -21,6 +22,9 @@ _NARROWEST = 32
 
 def _score(call: LogicalCall, context: Context) -> float:
     if context.target.family == "cpu" or not takes(call):
+        return 0
+    # Halves do not come through scalar registers.
+    if any(v is not None and v.dtype is not DType.FLOAT32 for v in call.inputs[1:3]):
         return 0
     *_, size, value_size = call.params["sizes"]
     return 10.0 * (size % 4 == 0 and _part(value_size) > 0)
@@ -69,6 +73,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
                 ("VR", str(call.params["v_strides"][2])),
                 ("BK", str(next(n for n in (_MOST_KEYS, 8, 4, 2, 1) if n <= keys))),
                 ("MASK", str(masked)),
+                *what.types,
                 ("NATIVE", str(int(context.target.family == "gcn"))),
             ),
             args=args,

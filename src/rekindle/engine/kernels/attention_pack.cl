@@ -4,9 +4,10 @@
    k: rows of D floats; batch b, head h, key n begins at b * KB + h * KH + n * KN.
    Global size: (panels, heads, batch).
 
-   D  floats in a key */
+   D   floats in a key
+   KT  how k is stored; panels are float */
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(pack)(
-    const __global float *restrict k, int N, int KB, int KH, int KN, __global float *restrict panels)
+    const __global KT *restrict k, int N, int KB, int KH, int KN, __global float *restrict panels)
 {
   const int p = get_global_id(0), h = get_global_id(1), b = get_global_id(2);
   const int count = min(16, N - p * 16);
@@ -15,8 +16,8 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(pack)(
   if (count == 16)
     for (int d = 0; d < D; d++)
       #pragma unroll
-      for (int j = 0; j < 16; j++) panels[d * 16 + j] = k[j * KN + d];
+      for (int j = 0; j < 16; j++) panels[d * 16 + j] = rk1_load(KT, k, j * KN + d);
   else
     for (int d = 0; d < D; d++)
-      for (int j = 0; j < 16; j++) panels[d * 16 + j] = j < count ? k[j * KN + d] : 0.0f;
+      for (int j = 0; j < 16; j++) panels[d * 16 + j] = j < count ? rk1_load(KT, k, j * KN + d) : 0.0f;
 }

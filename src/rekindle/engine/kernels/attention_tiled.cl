@@ -11,6 +11,8 @@
    P, VW   queries of a tile, floats in a vector: 8 or 16
    D, DV   floats in a query and in a value, DV a multiple of VW
    MASK    0 or 1
+   QT, VT, MT, YT  how q, v, the mask and y are stored
+   NARROW  q is not stored as float: it is widened once for each tile
    F(f)    the name of the function f of vectors of VW */
 #define BLOCK 64
 #if VW == 16
@@ -20,9 +22,12 @@
 #endif
 #define R (16 / VW)
 #define G 2
-typedef V __attribute__((aligned(4))) NAME(unaligned);
 #define LOAD(p) (*(const __global V *)(p))
-#define LOADU(p) (*(const __global NAME(unaligned) *)(p))
+#if NARROW
+#define Q(i, d) narrow[i][d]
+#else
+#define Q(i, d) q[(p0 + (i)) * QR + (d)]
+#endif
 
 static inline float NAME(highest)(V v)
 {
@@ -43,13 +48,13 @@ static inline float NAME(sum)(V v)
 }
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(attend)(
-    const __global float *restrict q, const __global float *restrict panels,
-    const __global float *restrict v,
+    const __global QT *restrict q, const __global float *restrict panels,
+    const __global VT *restrict v,
 #if MASK
-    const __global float *restrict mask, int MB, int MH, int MR,
+    const __global MT *restrict mask, int MB, int MH, int MR,
 #endif
     int M, int N, int T, float scale, int QB, int QH, int QR, int VB, int VH, int VR, int YB,
-    int YH, int YR, __global float *restrict y)
+    int YH, int YR, __global YT *restrict y)
 {
   const int h = get_global_id(1), b = get_global_id(2), count = (N + 15) / 16;
   const int end = min(((int)get_global_id(0) + 1) * T, (M + P - 1) / P);
@@ -65,6 +70,11 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(attend)(
     union { V v[P][BLOCK / VW]; float s[P][BLOCK]; } w;
     V o[P][DV / VW];
     float peak[P], total[P];
+#if NARROW
+    float narrow[P][D];
+    for (int i = 0; i < P; i++)
+      for (int d = 0; d < D; d++) narrow[i][d] = rk1_load(QT, q, (p0 + i) * QR + d);
+#endif
     for (int i = 0; i < P; i++) {
       peak[i] = -INFINITY;
       total[i] = 0.0f;
@@ -87,7 +97,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(attend)(
           #pragma unroll
           for (int i = 0; i < P; i++)
             #pragma unroll
-            for (int r = 0; r < R; r++) a[i][r] += q[(p0 + i) * QR + d] * c[r];
+            for (int r = 0; r < R; r++) a[i][r] += Q(i, d) * c[r];
         }
         #pragma unroll
         for (int i = 0; i < P; i++)
@@ -96,8 +106,8 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(attend)(
       }
       for (int i = 0; i < P; i++) {
 #if MASK
-        const __global float *row = mask + (p0 + i) * MR + n0;
-        for (int n = 0; n < keys; n++) w.s[i][n] += row[n];
+        const __global MT *row = mask + (p0 + i) * MR + n0;
+        for (int n = 0; n < keys; n++) w.s[i][n] += rk1_load(MT, row, n);
 #endif
         for (int n = keys; n < whole * 16; n++) w.s[i][n] = -INFINITY;
         V m = (V)peak[i];
@@ -117,7 +127,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(attend)(
       }
       for (int d = 0; d < DV / VW; d += G) {
         const int second = min(d + 1, DV / VW - 1) - d;
-        const __global float *c = v + n0 * VR + d * VW;
+        const __global VT *c = v + n0 * VR + d * VW;
         V a[P][G];
         #pragma unroll
         for (int i = 0; i < P; i++) {
@@ -125,7 +135,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(attend)(
           a[i][1] = o[i][d + second];
         }
         for (int n = 0; n < keys; n++, c += VR) {
-          const V v0 = LOADU(c), v1 = LOADU(c + second * VW);
+          const V v0 = rk_load_any(VW, VT, c), v1 = rk_load_any(VW, VT, c + second * VW);
           #pragma unroll
           for (int i = 0; i < P; i++) {
             a[i][0] += w.s[i][n] * v0;
@@ -141,7 +151,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(attend)(
     }
     for (int i = 0; i < P; i++)
       for (int d = 0; d < DV / VW; d++)
-        *(__global NAME(unaligned) *)(y + (p0 + i) * YR + d * VW) = o[i][d] / total[i];
+        rk_store_any(VW, YT, o[i][d] / total[i], y + (p0 + i) * YR + d * VW);
   }
 }
 #undef BLOCK
@@ -149,4 +159,4 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(attend)(
 #undef R
 #undef G
 #undef LOAD
-#undef LOADU
+#undef Q

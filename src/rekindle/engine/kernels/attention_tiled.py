@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rekindle._types import DType
 from rekindle.engine.kernels import Context, Kernel, Launch, Workspace, register
 from rekindle.engine.kernels._attention import attention, takes
 from rekindle.engine.kernels._tile import BLOCK, jobs_wanted, vector_width
@@ -33,7 +34,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
         Launch(
             kernel="attention_pack",
             entry="pack",
-            defines=(("D", str(size)),),
+            defines=(("D", str(size)), *what.key_type),
             args=(what.k, np.int32(keys), *what.strides("k"), packed),
             global_size=(panels, heads, batch),
             local_size=(1, 1, 1),
@@ -46,6 +47,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
                 ("P", str(tile)),
                 ("VW", str(width)),
                 ("F(f)", f"rk{width}_##f"),
+                ("NARROW", str(int(what.q.dtype is not DType.FLOAT32))),
                 *what.defines,
             ),
             args=(

@@ -41,8 +41,12 @@
 #endif
 #if NARROW
 #define X(i, c) s[i][c]
+/* 16, which the compiler must not know: it would unroll the loop, keep s in vectors and shuffle
+   them, at half the speed. */
+#define CHANNELS (T < 0 ? 0 : 16)
 #else
 #define X(i, c) at[i][c]
+#define CHANNELS 16
 #endif
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
@@ -106,7 +110,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
           const __global float *scale = scales + ((q * ((CB + G - 1) / G) + cb / G) * KH * KW + tap) * Q * 16;
 #endif
           #pragma unroll 4
-          for (int c = 0; c < 16; c++, wp += WEIGHTS(Q * 16)) {
+          for (int c = 0; c < CHANNELS; c++, wp += WEIGHTS(Q * 16)) {
             V b[R];
             #pragma unroll
             for (int r = 0; r < R; r++) b[r] = WEIGHT(r);
@@ -147,3 +151,4 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
 #undef WEIGHTS
 #undef WEIGHT
 #undef X
+#undef CHANNELS

@@ -6,7 +6,7 @@
 
    Scale and bias of element i of row r have index r % period * step + i / inner.
 
-   T, LANES    type in memory; elements of a vector, computed in float: above 1 only for float
+   T, LANES    type in memory; elements of a vector, computed in float
    COOP        work-items of a row, GROUP of a work-group
    RMS         1: no mean
    AFFINE      0: no scale; 1: scale; 2: scale and bias
@@ -23,9 +23,8 @@
 #else
 #define V float16
 #endif
-typedef V __attribute__((aligned(4))) NAME(unaligned);
-#define READ(p, i) (*(const __global NAME(unaligned) *)((p) + (i)))
-#define WRITE(p, i, v) (*(__global NAME(unaligned) *)((p) + (i)) = (v))
+#define READ(p, i) rk_load_any(LANES, T, (p) + (i))
+#define WRITE(p, i, v) rk_store_any(LANES, T, v, (p) + (i))
 #endif
 
 static inline float NAME(across)(V v)
@@ -127,8 +126,8 @@ __kernel void NAME(standardize)(
 #undef BIAS
 #else
 #if LANES > 1
-#define SCALE(a) (*(const __global NAME(unaligned) *)(scale + base + (a)))
-#define BIAS(a) (*(const __global NAME(unaligned) *)(bias + base + (a)))
+#define SCALE(a) rk_load_any(LANES, TS, scale + base + (a))
+#define BIAS(a) rk_load_any(LANES, TS, bias + base + (a))
 #else
 #define SCALE(a) rk1_load(TS, scale, base + (a))
 #define BIAS(a) rk1_load(TS, bias, base + (a))

@@ -10,10 +10,9 @@ import numpy as np
 from rekindle._types import DType
 from rekindle.engine.kernels import Context, Kernel, Launch, register
 from rekindle.engine.kernels._nest import GPU_GROUP, Share, share
-from rekindle.engine.kernels._render import storage_type
+from rekindle.engine.kernels._render import SINGLE, storage_type
 from rekindle.graph.lowering import LogicalCall
 
-_FLOATS = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
 _FLOPS_EACH = 8
 _COOP_FROM = 32
 """Row length from which a wave shares a row."""
@@ -23,7 +22,7 @@ def _score(call: LogicalCall, _: Context) -> float:
     x, *affine = (v for v in call.inputs if v is not None)
     values = (x, *affine, call.output)
     plain = not any(v.layout.block for v in values)
-    same = x.dtype is call.output.dtype and all(v.dtype in _FLOATS for v in values)
+    same = x.dtype is call.output.dtype and all(v.dtype in SINGLE for v in values)
     one = len({v.dtype for v in affine}) <= 1
     return float(plain and same and one and math.prod(x.static_shape) < 2**31)
 
@@ -38,7 +37,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     scales = affine[0].dtype if affine else DType.FLOAT32
     period, step, inner = call.params["affine"]
     lanes, coop = 1, 1
-    if target.family == "cpu" and {x.dtype, scales} == {DType.FLOAT32} and length >= 8:
+    if target.family == "cpu" and length >= 8:
         lanes = 16 if target.wavefront >= 16 and length >= 16 else 8
     work = share(target, rows, 1, _FLOPS_EACH * length)
     if target.family != "cpu" and length >= _COOP_FROM:

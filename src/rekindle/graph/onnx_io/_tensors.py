@@ -16,6 +16,8 @@ from rekindle.graph.ops._attributes import ONNX_DTYPES
 
 _MAX_DIM = 2**62
 _MAX_RANK = 32
+_HALF_BYTES = (TensorProto.INT4, TensorProto.UINT4)
+"""Element types of constants that are read as the next larger ones."""
 
 
 def text(value: str | bytes, what: str) -> str:
@@ -49,12 +51,11 @@ def to_array(tensor: TensorProto, folder: Path | None) -> Array:
     elements that does not fit the dimensions.
     """
     what = f"tensor {text(tensor.name, 'a tensor name')!r}"
-    dtype = dtype_of_element(tensor.data_type, what)
     shape = tuple(tensor.dims)
-    if len(shape) > _MAX_RANK or any(not 0 <= d <= _MAX_DIM for d in shape):
-        raise ModelError(f"{what} has impossible dimensions {list(shape[:8])}")
-    if tensor.HasField("segment"):
-        raise ModelError(f"{what} is stored in segments, which are not supported")
+    if tensor.data_type in _HALF_BYTES:
+        return _half_bytes(tensor, shape, folder, what)
+    dtype = dtype_of_element(tensor.data_type, what)
+    _check_shape(tensor, shape, what)
     if dtype is DType.STRING:
         return _strings(tensor, shape, what)
     if tensor.data_location == TensorProto.EXTERNAL:
@@ -64,6 +65,29 @@ def to_array(tensor: TensorProto, folder: Path | None) -> Array:
     else:
         flat = _typed(tensor, dtype, shape, what)
     return _reshape(flat, shape, what)
+
+
+def _half_bytes(
+    tensor: TensorProto, shape: tuple[int, ...], folder: Path | None, what: str
+) -> Array:
+    """Numbers of four bits, two in a byte, the first in its low half; as int8 or uint8."""
+    whole = TensorProto()
+    whole.CopyFrom(tensor)
+    _check_shape(tensor, shape, what)
+    count = math.prod(shape)
+    whole.data_type, whole.dims[:] = TensorProto.UINT8, [-(-count // 2)]
+    pairs = to_array(whole, folder)
+    flat = np.stack([pairs & 15, pairs >> 4], axis=1).reshape(-1)[:count]
+    if tensor.data_type == TensorProto.INT4:
+        flat = ((flat ^ 8).astype(np.int8) - np.int8(8)).astype(np.int8)
+    return _reshape(flat, shape, what)
+
+
+def _check_shape(tensor: TensorProto, shape: tuple[int, ...], what: str) -> None:
+    if len(shape) > _MAX_RANK or any(not 0 <= d <= _MAX_DIM for d in shape):
+        raise ModelError(f"{what} has impossible dimensions {list(shape[:8])}")
+    if tensor.HasField("segment"):
+        raise ModelError(f"{what} is stored in segments, which are not supported")
 
 
 def _reshape(flat: Array, shape: tuple[int, ...], what: str) -> Array:

@@ -103,4 +103,5 @@ def call_convolution(
         group=integer(node, "group", 1),
         epilogue=epilogue,
         exact=flag(node, "exact"),
+        decode=node.attr("decode"),
     )

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from rekindle._errors import ModelError
+from rekindle._types import DType
 from rekindle.graph.expr import Expr, evaluate
-from rekindle.graph.ir import Array, Node
+from rekindle.graph.ir import Array, Node, dtype_of
 from rekindle.graph.ops import Operand, Operator, TensorType, register
 from rekindle.graph.ops._attributes import dtype
 from rekindle.graph.ops._elementwise import rounded
@@ -31,8 +34,13 @@ def _infer(node: Node, inputs: Sequence[Operand | None]) -> tuple[TensorType, ..
 
 
 def _reference(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
-    arrays = [required(node, inputs, i) for i in range(len(inputs))]
+    arrays = [_computed(required(node, inputs, i)) for i in range(len(inputs))]
     return (rounded(evaluate(_expression(node), arrays), dtype(node, "dtype")),)
+
+
+def _computed(x: Array) -> Array:
+    """16-bit floats are stored so; arithmetic on them is float32."""
+    return x.astype(np.float32) if dtype_of(x) in (DType.FLOAT16, DType.BFLOAT16) else x
 
 
 def _expr(node: Node, *args: Expr) -> Expr:

@@ -6,6 +6,7 @@ y = saturate(round(x / scale) + zero_point), halves to even; x = (y - zero_point
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from rekindle.graph.ops._attributes import dtype, integer
 from rekindle.graph.ops._elementwise import rounded, wide
 from rekindle.graph.ops._shapes import normalize_axis, numel, optional, required
 
-NAMES = ("DequantizeLinear", "QuantizeLinear")
+NAMES = ("DequantizeLinear", "QuantizeLinear", "rekindle::DequantizeLinear")
 
 
 def _quantized(node: Node, zero_point: DType | None) -> DType:
@@ -141,13 +142,12 @@ register(
         flops=_flops,
     ),
 )
-register(
-    "DequantizeLinear",
-    Operator(
-        since=10,
-        infer=_dequantize_infer,
-        reference=_dequantize,
-        lower=_dequantize_lower,
-        flops=_flops,
-    ),
+_DEQUANTIZE = Operator(
+    since=10,
+    infer=_dequantize_infer,
+    reference=_dequantize,
+    lower=_dequantize_lower,
+    flops=_flops,
 )
+register("DequantizeLinear", _DEQUANTIZE)
+register("rekindle::DequantizeLinear", replace(_DEQUANTIZE, since=1))

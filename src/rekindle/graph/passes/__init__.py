@@ -41,12 +41,33 @@ DEVICE = (
     "global_average_pool",  # a spatial mean that takes blocked images
     "attention_fusion",  # while its products are plain
     "transpose_matmul",  # before its MatMul gets an epilogue
+    "packed_weights",  # once it is plain which way the weights lie
     "elementwise_fusion",  # a whole activation or residual becomes one node
     "epilogue_fusion",  # which then joins the convolution or product that feeds it
     "layout",  # decides where blocked values begin and end: last, when all nodes are there
     "dead_nodes",
 )
 """On a graph bound to concrete shapes, for a Target."""
+
+_WEIGHTS = {"fp32": "decoded_weights", "int8w": "int8_weights", "int4w": "int4_weights"}
+_VALUES = {
+    "fp16": "half_weights", "bf16w": "bfloat16_weights", "int8w": "half_values",
+    "int4w": "half_values",
+}  # fmt: skip
+
+
+def portable(precision: str = "model") -> tuple[str, ...]:
+    """The passes on load for a session's `precision`: weights become what it says, last."""
+    last = (_WEIGHTS[precision],) if precision in _WEIGHTS else ()
+    return (*PORTABLE, *last) if precision != "fp32" else (*last, *PORTABLE)
+
+
+def device(precision: str = "model") -> tuple[str, ...]:
+    """The passes on a bound graph: what lies between nodes is narrowed when all are fused."""
+    if precision not in _VALUES:
+        return DEVICE
+    at = DEVICE.index("layout")
+    return (*DEVICE[:at], _VALUES[precision], *DEVICE[at:])
 
 
 def register(name: str, function: Pass) -> None:

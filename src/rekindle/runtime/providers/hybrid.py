@@ -24,8 +24,7 @@ def _open(path: Path, options: Options, reason: str) -> OpenCLBackend:
             "strict=True refuses what the hybrid provider is for: nodes on the CPU",
             hint="use provider='opencl' with strict, or leave strict out",
         )
-    if options.precision not in ("model", "fp32"):
-        options.refuse("hybrid", "precision")
+    options.refuse_precision("hybrid")
     device = select_device(options.device)
     planner = Planner(calibration_for(device), options.threads)
     return OpenCLBackend(onnx_io.load(path), device, options, reason, "hybrid", planner)

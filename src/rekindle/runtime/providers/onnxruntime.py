@@ -115,6 +115,7 @@ def execution_providers() -> list[str]:
 
 def _open(path: Path, options: Options, reason: str) -> OnnxRuntimeBackend:
     options.refuse("onnxruntime", "device", "memory_limit_bytes")
+    options.refuse_precision("onnxruntime")
     settings = _settings(options.threads)
     providers = execution_providers()
     if options.strict and providers[0] != _CPU:

@@ -29,10 +29,15 @@ from rekindle.runtime.providers import Provider, register
 ShapeKey = tuple[tuple[int, ...], ...]
 
 
-def plan_for(graph: Graph, target: Target, shapes: Mapping[str, tuple[int, ...]]) -> Plan:
+def plan_for(
+    graph: Graph,
+    target: Target,
+    shapes: Mapping[str, tuple[int, ...]],
+    precision: str = "model",
+) -> Plan:
     """Plan a loaded graph on `target` for concrete input shapes."""
     bound = bind(graph, shapes)
-    return plan(passes.run(bound, passes.DEVICE, target), target, graph.initializers)
+    return plan(passes.run(bound, passes.device(precision), target), target, graph.initializers)
 
 
 Planner = Callable[[Graph, Target, Mapping[str, tuple[int, ...]]], Plan]
@@ -60,14 +65,16 @@ class OpenCLBackend:
         options: Options,
         reason: str,
         provider: str = "opencl",
-        planner: Planner = plan_for,
+        planner: Planner | None = None,
     ) -> None:
+        planner = planner or partial(plan_for, precision=options.precision)
+        on_load, on_device = passes.portable(options.precision), passes.device(options.precision)
         self._provider, self._planner = provider, planner
         self.inputs = graph.input_specs()
         self.outputs = graph.output_specs()
         self.parameters: int | None = parameter_count(graph)
-        self.optimization = "rekindle: " + ", ".join((*passes.PORTABLE, *passes.DEVICE))
-        self._graph = passes.run(graph, passes.PORTABLE)
+        self.optimization = "rekindle: " + ", ".join((*on_load, *on_device))
+        self._graph = passes.run(graph, on_load)
         self._device = device
         self._target = device.target()
         self._options = options

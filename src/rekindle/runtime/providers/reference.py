@@ -38,6 +38,7 @@ class ReferenceBackend:
 
 def _open(path: Path, options: Options, reason: str) -> ReferenceBackend:
     options.refuse("reference", "device", "memory_limit_bytes", "threads")
+    options.refuse_precision("reference")
     return ReferenceBackend(onnx_io.load(path), reason)
 
 

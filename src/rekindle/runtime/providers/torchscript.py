@@ -55,6 +55,7 @@ class TorchBackend:
 
 def _open(path: Path, options: Options, reason: str) -> TorchBackend:
     options.refuse("torchscript", "device", "memory_limit_bytes")
+    options.refuse_precision("torchscript")
     return TorchBackend(archives.load(path, detect(path)), options, reason)
 
 

@@ -72,6 +72,22 @@ def weights(node: Node, inputs: Sequence[Array | None]) -> Array:
     return ((values - middle[..., None]) * scale).reshape(count, -1)[:, :depth]
 
 
+def codes(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, Array] | None:
+    """(N, K) int8 without zero points and scales (N, groups); None where there are no such."""
+    b, scales = inputs[1], inputs[2]
+    absent = any(n and c is None for n, c in zip(node.inputs[1:4], inputs[1:4], strict=False))
+    if b is None or scales is None or absent:
+        return None
+    if len(node.inputs) > 4 and node.inputs[4]:
+        return None
+    ones = [*inputs[:2], np.ones(scales.shape, np.float64), *inputs[3:4]]
+    plain = weights(node, ones)
+    whole = np.asarray(plain.clip(-128, 127).round())
+    if not np.array_equal(whole, plain):
+        return None
+    return whole.astype(np.int8), scales.reshape(len(whole), -1).astype(np.float32)
+
+
 def _by_index(values: Array, middle: Array, scale: Array, index: Array) -> Array:
     """Column k belongs to group index[k]."""
     flat = values.reshape(len(values), -1)[:, : index.size]
