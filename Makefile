@@ -13,7 +13,7 @@ LINKER = $(shell echo 'int x;' | gcc -shared -x c - -o /dev/null 2>/dev/null || 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow conformance bench bench-memory check docs clean
+.PHONY: help demo test test-slow test-exports conformance bench bench-memory check docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +28,10 @@ test: $(VENV)/.test ## every test but the slow ones, with coverage
 	  || { echo "less than $(COVERAGE) %"; exit 1; }; done
 
 test-slow: $(VENV)/.test ## the slow tests
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m "slow and not matrix"
+
+test-exports: $(VENV)/.test ## every network of tests/exports by every exporter and opset
+	$(BIN)/pytest tests/exports
 
 conformance: $(VENV)/.test ## ONNX's own node tests on PoCL and Rusticl, counted
 	$(BIN)/python tests/conformance/report.py --json docs/conformance.json

@@ -17,8 +17,15 @@ pytestmark = [pytest.mark.opencl, pytest.mark.torch, pytest.mark.slow]
 CASES = {c.name: c for c in vision_models.CASES}
 
 
-@pytest.mark.parametrize("kind", [TORCHSCRIPT, DYNAMO])
-@pytest.mark.parametrize("name", ["resnet-basic", "vit"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("resnet-basic", DYNAMO),
+        ("vit", TORCHSCRIPT),
+        pytest.param("resnet-basic", TORCHSCRIPT, marks=pytest.mark.matrix),
+        pytest.param("vit", DYNAMO, marks=pytest.mark.matrix),
+    ],
+)
 def test_an_archive_answers_as_torch_does(name: str, kind: str, tmp_path: Path) -> None:
     case = CASES[name]
     module = case.network()

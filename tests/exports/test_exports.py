@@ -1,7 +1,5 @@
 """Exports of real model classes, with random weights, run on the device as PyTorch ran them.
 
-    pytest tests/exports -m "slow or not slow"
-
 Sizes are dynamic: each file runs at several, the first ones twice. What may stay on the host is
 said in the table (`on_host`); every other session is strict.
 """
@@ -33,7 +31,7 @@ def _parameters() -> list[Any]:
     return [
         pytest.param(
             case.name, exporter, opset, id=f"{case.name}-{exporter}-{opset}",
-            marks=[pytest.mark.slow] if (exporter, opset) not in case.quick else [],
+            marks=case.marks(exporter, opset),
         )
         for case in CASES.values()
         for exporter, opset in case.exports
