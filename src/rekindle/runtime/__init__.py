@@ -61,21 +61,24 @@ def open_session(
     framework = detect(path)
     name, reason = provider, "asked for"
     if provider == "auto":
-        from rekindle.runtime.selection import choose
-
-        # No other provider can honour these.
-        if device is not None:
-            name, reason = "opencl", "its device was asked for"
-        elif memory_limit is not None:
-            name, reason = "opencl", "a memory limit was asked for"
-        elif precision not in ("model", "fp32"):
-            name, reason = "opencl", f"precision {precision} was asked for"
-        else:
-            name, reason = choose(path, framework)
+        name, reason = _automatic(path, framework, options)
     chosen = providers.REGISTRY.get(name)
     source = path if framework in chosen.frameworks else _convert(path, framework, name, given)
     backend = chosen.open(source, options, reason)
     return Session(backend, path, framework, options, path.stat().st_size)
+
+
+def _automatic(path: Path, framework: Framework, options: _options.Options) -> tuple[str, str]:
+    """What `auto` stands for, and why: what only OpenCL can honour, else what is fastest."""
+    from rekindle.runtime.selection import choose
+
+    if options.device is not None:
+        return "opencl", "its device was asked for"
+    if options.memory_limit_bytes is not None:
+        return "opencl", "a memory limit was asked for"
+    if options.precision not in ("model", "fp32"):
+        return "opencl", f"precision {options.precision} was asked for"
+    return choose(path, framework)
 
 
 def _locate(model: str | Path) -> tuple[Path, tuple[TensorSpec, ...] | None]:
