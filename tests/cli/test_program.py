@@ -22,7 +22,10 @@ Run = Callable[..., Result]
 Program = Callable[..., subprocess.CompletedProcess[str]]
 Document = Callable[..., dict[str, Any]]
 
-NAMES = ("bench", "classify", "demo", "devices", "doctor", "estimate", "inspect", "run", "verify")
+NAMES = (
+    "bench", "classify", "demo", "devices", "doctor", "estimate", "inspect", "profile", "run",
+    "serve", "verify",
+)  # fmt: skip
 
 
 def test_the_files_are_the_commands() -> None:
@@ -78,7 +81,7 @@ def test_version(program: Program) -> None:
         (["classify"], "Missing argument"),
         (["classify", "x.png", "--top", "0"], "--top"),
         (["classify", "x.png", "--provider", "openc"], "'openc' (did you mean opencl?)"),
-        (["run", "m.onnx", "-p", "tpu"], "one of auto, onnxruntime, opencl, reference"),
+        (["run", "m.onnx", "-p", "tpu"], "one of auto, hybrid, onnxruntime, opencl, reference"),
         (["bench", "m.onnx", "-p", ","], "--provider names no engine"),
         (["run", "m.onnx", "--shape", "N=0"], "write NAME=SIZE"),
     ],

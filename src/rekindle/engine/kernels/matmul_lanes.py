@@ -43,8 +43,11 @@ def _score(call: LogicalCall, context: Context) -> float:
     # A half in a scalar register takes vector loads; quantised b and columns of b are the
     # business of kernels with local memory.
     plain = what.a.dtype is DType.FLOAT32 and call.params.get("decode") is None
-    readable = not what.transpose_b or context.constant(what.b.name) is not None
-    return 8.0 * (plain and readable and not what.transpose_a and what.m >= _TILES[-1][0])
+    constant = context.constant(what.b.name) is not None
+    fits = plain and not what.transpose_a and what.m >= _TILES[-1][0]
+    # The number of terms is compiled in: where b is computed it may be the length of a text, and
+    # each length would compile anew.
+    return fits * (8.0 if constant else 4.0 * (not what.transpose_b))
 
 
 def _cut(what: Product, target: Target) -> _Cut:
