@@ -12,7 +12,8 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from rekindle._config import read
 from rekindle.images.decode import decode
 from rekindle.images.prepare import prepare
 from rekindle.runtime import Session, open_session
-from rekindle.runtime.fidelity import Fidelity, fidelity
+from rekindle.runtime.fidelity import fidelity
 
 PRECISIONS = ("fp32", "fp16", "bf16w", "int8w", "int4w")
 MOBILENETS = (
@@ -32,7 +33,7 @@ MOBILENETS = (
     "mobilenet_v2_1.0_224_f32",
 )  # fmt: skip
 _CENTRE = np.float32(128)
-BATCH = 4
+BATCH, WARM = 4, 3
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -78,38 +79,50 @@ def cases(data: Path, count: int, each: int) -> Iterator[tuple[str, Path, Array,
 
 def measured(path: Path, images: Array, repeats: int) -> dict[str, dict[str, Any]]:
     """Facts by precision."""
-    with open_session(path, provider="opencl", precision="fp32") as session:
-        (spec,) = session.inputs
-    facts, outputs = {}, {}
+    outputs: dict[str, Array] = {}
     for precision in PRECISIONS:
         with open_session(path, provider="opencl", precision=precision, strict=True) as session:
-            outputs[precision] = scores(session, spec.name, images)
-            found: Fidelity = fidelity(outputs[precision], outputs["fp32"])
-        # A session by itself, at batch 1: what it holds, and how long it takes.
-        with open_session(path, provider="opencl", precision=precision) as session:
-            facts[precision] = {
-                "snr_db": found.snr_db if np.isfinite(found.snr_db) else None,
-                "agreement": found.agreement,
-                "images": len(images),
-                "ms": milliseconds(session, {spec.name: images[:1]}, repeats),
-                "device_bytes": session.device_bytes,
-            }
+            outputs[precision] = scores(session, images)
+    facts = timed(path, images[:1], repeats)
+    for precision, own in facts.items():
+        found = fidelity(outputs[precision], outputs["fp32"])
+        own["snr_db"] = found.snr_db if np.isfinite(found.snr_db) else None
+        own |= {"agreement": found.agreement, "images": len(images)}
     return facts
 
 
-def scores(session: Session, name: str, images: Array) -> Array:
+def scores(session: Session, images: Array) -> Array:
+    name = session.inputs[0].name
     parts = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
-    outputs = [next(iter(session.run({name: part}).values())) for part in parts]
-    return np.concatenate(outputs)
+    return np.concatenate([next(iter(session.run({name: part}).values())) for part in parts])
 
 
-def milliseconds(session: Session, feeds: Mapping[str, Array], repeats: int) -> float:
-    times = []
-    for _ in range(repeats + 3):
-        start = time.perf_counter()
-        session.run(feeds)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[3:]) * 1e3
+def timed(path: Path, image: Array, repeats: int) -> dict[str, dict[str, Any]]:
+    """One image at a time, one run of each precision in turn; what each session holds then."""
+    with ExitStack() as stack:
+        sessions = {
+            precision: stack.enter_context(
+                open_session(path, provider="opencl", precision=precision)
+            )
+            for precision in PRECISIONS
+        }
+        spent: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
+        for turn in range(repeats + WARM):
+            for precision, session in sessions.items():
+                start = time.perf_counter()
+                session.run({session.inputs[0].name: image})
+                if turn >= WARM:
+                    spent[precision].append(time.perf_counter() - start)
+        return {
+            precision: {
+                "ms": statistics.median(spent[precision]) * 1e3,
+                "ratio": statistics.median(
+                    own / whole for own, whole in zip(spent[precision], spent["fp32"], strict=True)
+                ),
+                "device_bytes": session.device_bytes,
+            }
+            for precision, session in sessions.items()
+        }
 
 
 def main() -> None:

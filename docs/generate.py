@@ -218,6 +218,8 @@ def measurements() -> str:
         ]
     if run := stored("hybrid"):
         parts += hybrid_page.text(run, on_machine(run), table)
+    if run := stored("precision"):
+        parts += precision_page.text(run, on_machine(run), table)
     return "\n\n".join(parts)
 
 

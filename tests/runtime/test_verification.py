@@ -73,6 +73,29 @@ def test_right_kernels_agree(path: Path) -> None:
     assert worst == sorted((c.difference for c in found.nodes), reverse=True)[:3]
 
 
+@pytest.mark.parametrize(("precision", "least_db"), [("fp16", 60), ("int8w", 40)])
+def test_narrow_storage_agrees_with_its_own_graph(
+    path: Path, precision: str, least_db: float
+) -> None:
+    """The price of the storage type is told, and no fault; a wrong kernel still is."""
+    found = verify(path, FEEDS, precision=precision)
+    assert found.agrees
+    (output,) = found.outputs
+    assert output.narrow
+    assert output.agreement == 1
+    assert output.snr_db is not None
+    assert output.snr_db >= least_db
+    assert output.passes_difference > 1e-5
+    assert not output.passes_differ
+
+
+def test_a_wrong_kernel_is_named_in_half_precision(path: Path, change: Change) -> None:
+    change(LAST_TAP)
+    found = verify(path, FEEDS, precision="fp16")
+    assert found.first is not None
+    assert found.first.kernels == ("pool",)
+
+
 def test_the_wrong_kernel_is_named_and_its_error_is_not_carried_on(
     path: Path, change: Change
 ) -> None:

@@ -9,7 +9,12 @@ import typer
 
 from rekindle._errors import DeviceError, UsageError
 from rekindle.cli._commands import Outcome, commands
-from rekindle.cli._options import DeviceOption, MemoryLimitOption
+from rekindle.cli._options import (
+    DeviceOption,
+    MemoryLimitOption,
+    PrecisionOption,
+    check_precision,
+)
 from rekindle.cli._page import Page, plain, progress, table, working
 
 if TYPE_CHECKING:
@@ -55,6 +60,7 @@ def verify(
         ),
     ] = None,
     memory_limit: MemoryLimitOption = None,
+    precision: PrecisionOption = None,
     time_limit_s: Annotated[
         float,
         typer.Option("--time-limit", min=1, help="Seconds a kernel may take, with --kernels."),
@@ -67,13 +73,14 @@ def verify(
             hint="`rekindle verify MODEL` compares a model, --kernels tests this driver",
         )
     if kernels:
-        if given or shape or memory_limit or tolerance is not None:
-            what = "--input, --shape, --tolerance and --memory-limit"
+        if given or shape or memory_limit or precision or tolerance is not None:
+            what = "--input, --shape, --tolerance, --memory-limit and --precision"
             raise UsageError(f"{what} are for a model", hint="leave them out")
         return _kernels(device, time_limit_s)
     assert model is not None
     how = {"device": device, "tolerance": tolerance, "memory_limit": memory_limit}
-    return _model(model, given or ["random"], shape or [], **how)
+    stored = check_precision(precision)
+    return _model(model, given or ["random"], shape or [], **how, precision=stored)
 
 
 def _model(model: str, given: list[str], shape: list[str], **how: Any) -> Outcome:
@@ -164,7 +171,7 @@ def _nodes_table(checks: list[NodeCheck]) -> Any:
 
 
 def _outputs_table(found: Verification) -> Any:
-    numbers = ("difference", "by the passes", "accepted")
+    numbers = ("difference", "by the passes", "accepted", "signal to noise", "same answer")
     made = table("output", *numbers, numbers=numbers)
     for output in found.outputs:
         made.add_row(
@@ -172,6 +179,8 @@ def _outputs_table(found: Verification) -> Any:
             "did not run" if output.difference is None else f"{output.difference:.1e}",
             f"{output.passes_difference:.1e}",
             f"{output.tolerance:.0e}",
+            "" if output.snr_db is None else f"{output.snr_db:.1f} dB",
+            "" if output.agreement is None else f"{output.agreement:.1%}",
             style="bold red" if output.differs or output.passes_differ else None,
         )
     return made

@@ -7,6 +7,7 @@ the whole model is compared, which adds what no single node shows: the passes, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +32,12 @@ from rekindle.graph import onnx_io, ops, passes, reference
 from rekindle.graph.infer import bind
 from rekindle.graph.ir import Array, Graph
 from rekindle.graph.reference import difference
-from rekindle.runtime._options import parse_bytes
+from rekindle.runtime._options import check_precision, parse_bytes
+from rekindle.runtime.fidelity import fidelity
 from rekindle.runtime.framework import detect
 
+_NARROW = 0.05
+"""Two ways of adding up round some values to neighbouring halves, which layers behind enlarge."""
 Watch = Callable[[Iterable[Step], int], Iterable[Step]]
 """Passes the steps on, and shows how far they are."""
 
@@ -64,7 +68,11 @@ class NodeCheck:
 
 @dataclass(frozen=True)
 class OutputCheck:
-    """One output of the whole model, against the reference of the model as the file has it."""
+    """One output of the whole model, against the reference of the model as the file has it.
+
+    With `narrow` storage types the device is held against the reference of the narrowed graph: what
+    the storage costs is told by `snr_db` and `agreement`, and is no fault.
+    """
 
     name: str
     difference: float | None
@@ -72,6 +80,11 @@ class OutputCheck:
     passes_difference: float
     """Of the reference of the optimised graph: what the passes changed."""
     tolerance: float
+    narrow: bool = False
+    snr_db: float | None = None
+    """Signal to noise of the device's output; None: no noise at all, or it did not run."""
+    agreement: float | None = None
+    """Share of rows (along the last axis) whose largest element is the same."""
 
     @property
     def differs(self) -> bool:
@@ -79,7 +92,7 @@ class OutputCheck:
 
     @property
     def passes_differ(self) -> bool:
-        return not self.passes_difference <= self.tolerance
+        return not self.narrow and not self.passes_difference <= self.tolerance
 
 
 @dataclass(frozen=True)
@@ -130,13 +143,14 @@ def verify(
     device: str | int | None = None,
     tolerance: float | None = None,
     memory_limit: int | str | None = None,
+    precision: str = "model",
     watch: Watch = lambda steps, _: steps,
 ) -> Verification:
     """Run `model` on the OpenCL device and by the reference, and compare node by node.
 
     feeds: an array for each input. tolerance: None takes 1e-4 of the largest element, 1e-3 after
     Winograd's transforms, and more for 16-bit results. memory_limit: what the whole model may take
-    of the device, as in `open_session`: weights that do not fit are streamed.
+    of the device, as in `open_session`: weights that do not fit are streamed. precision: as there.
 
     Raises as `open_session` does for models and devices that cannot be used, InputError for wrong
     feeds, and UsageError for a tolerance that is not positive.
@@ -147,9 +161,9 @@ def verify(
     target = chosen.target()
     graph = onnx_io.load(_onnx_file(model))
     shapes = {name: array.shape for name, array in reference.checked(graph, feeds).items()}
-    bound = bind(passes.run(graph, passes.PORTABLE), shapes)
+    bound = bind(passes.run(graph, passes.portable(precision)), shapes)
     expected = reference.run(graph, feeds)
-    made = plan(passes.run(bound, passes.DEVICE, target), target)
+    made = plan(passes.run(bound, passes.device(precision), target), target)
     limit = target.global_bytes
     if memory_limit is not None:
         limit = min(parse_bytes(memory_limit), limit)
@@ -160,16 +174,42 @@ def verify(
         nodes, optimised = comparison.nodes(feeds, watch)
     finally:
         comparison.weights.release()
+    narrow = check_precision(precision) not in ("model", "fp32")
     outputs = tuple(
-        OutputCheck(
+        _output_check(
             name,
-            difference(found[name], array) if found else None,
-            difference(optimised[name], array),
+            array,
+            optimised[name],
+            found[name] if found else None,
             comparison.accepted([name], made.algorithms),
+            narrow,
         )
         for name, array in expected.items()
     )
     return Verification(str(model), str(chosen), target.driver, nodes, outputs, problem)
+
+
+def _output_check(
+    name: str,
+    expected: Array,
+    optimised: Array,
+    found: Array | None,
+    tolerance: float,
+    narrow: bool,
+) -> OutputCheck:
+    tolerance = max(tolerance, _NARROW) if narrow else tolerance
+    if found is None:
+        return OutputCheck(name, None, difference(optimised, expected), tolerance, narrow)
+    quality = fidelity(found, expected) if expected.dtype.kind == "f" else None
+    return OutputCheck(
+        name,
+        difference(found, optimised if narrow else expected),
+        difference(optimised, expected),
+        tolerance,
+        narrow,
+        quality.snr_db if quality and math.isfinite(quality.snr_db) else None,
+        quality.agreement if quality else None,
+    )
 
 
 @dataclass
