@@ -15,6 +15,7 @@ from typing import Any
 import hybrid_page
 import isa_page
 import memory_page
+import precision_page
 import speed_page
 import typer.main
 

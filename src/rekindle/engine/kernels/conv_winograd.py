@@ -3,24 +3,27 @@
 F(4 x 4, 3 x 3) takes a quarter of the multiply-adds and F(2 x 2, 3 x 3) four ninths (Lavin and
 Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, equations 8 to 14). Both cost
 transforms, weights of 4 and 1.8 times the size, and accuracy: errors near 5e-5 of unit variance,
-and one NaN or infinity spreads over its tile. Narrow weights are widened before their transform,
-which would multiply their rounding errors: on a CPU time is dearer than memory.
+and one NaN or infinity spreads over its tile. Narrow weights are transformed as the numbers that
+they stand for, and the result is stored as half: on a CPU time is dearer than memory.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
+from rekindle._types import DType
 from rekindle.engine.kernels import Context, Kernel, Launch, Packed, Workspace, register
 from rekindle.engine.kernels import _conv as conv
 from rekindle.engine.kernels._conv import Problem
 from rekindle.engine.kernels._epilogue import epilogue
 from rekindle.engine.kernels._packing import padded_vector, zeros
 from rekindle.engine.kernels._tile import BLOCK, choose_tile, vector_width
+from rekindle.engine.kernels._weights import FLOAT, HALF
 from rekindle.graph.ir import Array
 from rekindle.graph.lowering import LogicalCall
 
@@ -120,6 +123,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
             entry="product",
             defines=(
                 ("P", str(inner.positions)), ("Q", str(inner.blocks)), ("VW", str(width)),
+                ("UT", FLOAT if u.itemsize == 4 else HALF),
             ),
             args=(v, u, *map(np.int32, (c_blocks, tiles, inner.tiles_per_job)), y),
             global_size=(inner.jobs, m_blocks // inner.blocks, points),
@@ -147,11 +151,16 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
 
 
 def _filters(problem: Problem, tile: int, q: int) -> Packed:
-    """G g G^T as (points, M / 16 Q, C / 16, 16 c, 16 Q m), zero past M and C."""
+    """G g G^T as (points, M / 16 Q, C / 16, 16 c, 16 Q m), zero past M and C.
+
+    Of weights in a narrow type it is stored as half.
+    """
     c_blocks, m_blocks = _blocks(problem)
-    floats = (tile + 2) ** 2 * c_blocks * m_blocks * BLOCK * BLOCK
-    pack = partial(_pack_filters, problem.weights.array, tile, q)
-    return Packed(f"winograd{tile}x{q}:{problem.w.name}", 4 * floats, pack)
+    count = (tile + 2) ** 2 * c_blocks * m_blocks * BLOCK * BLOCK
+    storage = FLOAT if problem.w.dtype is DType.FLOAT32 else HALF
+    weights = replace(problem.weights, storage=storage)
+    arrange = partial(_pack_filters, problem.weights.array, tile, q)
+    return weights.packed(f"winograd{tile}x{q}", count, arrange)
 
 
 def _pack_filters(weights: Array, tile: int, q: int) -> Array:
@@ -161,7 +170,7 @@ def _pack_filters(weights: Array, tile: int, q: int) -> Array:
     points = np.einsum("ia,mcab,jb->ijcm", g, weights.astype(np.float64), g, optimize=True)
     full = np.pad(points, [(0, 0), (0, 0), (0, -c % BLOCK), (0, -m % BLOCK)])
     split = full.reshape(len(g) ** 2, full.shape[2], -1, q * BLOCK)
-    return np.ascontiguousarray(split.transpose(0, 2, 1, 3), np.float32)
+    return np.asarray(split.transpose(0, 2, 1, 3))
 
 
 register("conv_winograd", Kernel(call="conv", score=_score, launches=_launches))

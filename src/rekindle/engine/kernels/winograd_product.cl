@@ -8,17 +8,17 @@
    y: (points, blocks of M, N, 16). Global size: (jobs, blocks of M / Q, points); a job is T tiles.
 
    P, Q  the tile
-   VW    floats in a vector: 8 or 16 */
+   VW    floats in a vector: 8 or 16
+   UT    how u is stored */
 #if VW == 16
 #define V float16
 #else
 #define V float8
 #endif
 #define R (Q * 16 / VW)
-#define LOAD(p) (*(const __global V *)(p))
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(product)(
-    const __global float *restrict v, const __global float *restrict u, int CB, int N, int T,
+    const __global float *restrict v, const __global UT *restrict u, int CB, int N, int T,
     __global float *restrict y)
 {
   const int q = get_global_id(1), z = get_global_id(2), panels = get_global_size(1);
@@ -28,7 +28,8 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(product)(
   y += (z * panels + q) * Q * N * 16;
   for (int t = get_global_id(0) * T; t < end; t++) {
     const int p0 = min(t * P, N - P);
-    const __global float *at = v + p0 * 16, *k = u;
+    const __global float *at = v + p0 * 16;
+    const __global UT *k = u;
     V a[P][R];
     #pragma unroll
     for (int i = 0; i < P; i++)
@@ -39,7 +40,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(product)(
       for (int c = 0; c < 16; c++, k += Q * 16) {
         V b[R];
         #pragma unroll
-        for (int r = 0; r < R; r++) b[r] = LOAD(k + r * VW);
+        for (int r = 0; r < R; r++) b[r] = rk_load(VW, UT, k + r * VW);
         #pragma unroll
         for (int i = 0; i < P; i++)
           #pragma unroll
@@ -54,4 +55,3 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(product)(
 }
 #undef V
 #undef R
-#undef LOAD
