@@ -128,8 +128,8 @@ def timed(path: Path, image: Array, repeats: int) -> dict[str, dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=932, help="of CIFAR-10")
-    parser.add_argument("--crops", type=int, default=12, help="of each photograph")
-    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--crops", type=int, default=36, help="of each photograph")
+    parser.add_argument("--repeats", type=int, default=60)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     chosen = parser.parse_args()
     folder = read("REKINDLE_TEST_DATA")
