@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from rekindle._types import Layout, Target
+from rekindle._types import DType, Layout, Target
 from rekindle.graph import ops
+from rekindle.graph.decode import Decode
 from rekindle.graph.expr import Arg, Expr, maximum
 from rekindle.graph.infer import operands_of
-from rekindle.graph.ir import OWN_DOMAIN, Array, Graph, Node, Value, dtype_of
+from rekindle.graph.ir import OWN_DOMAIN, Array, Graph, Node, Value, dtype_of, numpy_dtype
 
 _OPSET = 17
 
@@ -122,7 +123,34 @@ def _conv(block: int) -> list[Case]:
         _case("one axis", "Conv", (_draw(2, 5, 37), _draw(7, 5, 4)), strides=(3,)),
         _case("three axes", "Conv", (_draw(1, 3, 5, 6, 7), _draw(5, 3, 2, 3, 2))),
         _case("computed weights", "Conv", (_draw(1, 6, 9, 8), _draw(4, 3, 3, 3)), group=2),
+        *_narrow_conv(block),
     ]
+
+
+def _narrow_conv(block: int) -> list[Case]:
+    """Values of half precision, weights in every type that has one."""
+
+    def conv(name: str, x: Array, w: Array, *, rows: bool = False, **attrs: Any) -> Case:
+        inside = _Input(x.astype(np.float16), block=0 if rows else block)
+        inputs = (inside, _constant(w), _constant(_draw(w.shape[0], seed=1)))
+        around = {"pads": tuple(k // 2 for k in w.shape[2:]) * 2, **attrs}
+        return _case(name, f"{OWN_DOMAIN}::Conv", inputs, out_block=block, **around)
+
+    x, w = _draw(1, 33, 7, 9), _draw(37, 33, 1, 1)
+    eight, scale = _whole(37, 33, 1, 1), _draw(37, 1, 1, 1) / np.float32(100)
+    return [
+        conv("half", x, w.astype(np.float16)),
+        conv("half, 3x3", x, _draw(19, 33, 3, 3).astype(np.float16)),
+        conv("half, stem", _draw(1, 3, 11, 13), _draw(19, 3, 3, 3), rows=True),
+        conv("half, depthwise", _draw(1, 19, 9, 7), _draw(19, 1, 3, 3), group=19),
+        conv("bfloat16 weights", x, w.astype(numpy_dtype(DType.BFLOAT16))),
+        conv("8-bit weights", x, eight, decode=Decode(scale)),
+        conv("8-bit weights in groups", x, eight, decode=Decode(_draw(37, 3, 1, 1), 1, 16)),
+    ]
+
+
+def _whole(*shape: int, most: int = 127) -> Array:
+    return np.random.default_rng(shape).integers(-most, most + 1, shape).astype(np.int8)
 
 
 def _matmul(_: int) -> list[Case]:
@@ -144,6 +172,19 @@ def _matmul(_: int) -> list[Case]:
         _case("both transposed", own, (_draw(13, 29), _draw(37, 13)), transpose_a=1, transpose_b=1),
         _case("transposed row", own, (_draw(3, 17), _constant(_draw(127, 17))), transpose_b=1),
         _case("epilogue", own, (_draw(2, 5, 7), _draw(7, 20), _draw(20)), epilogue=epilogue),
+        *_narrow_matmul(own),
+    ]
+
+
+def _narrow_matmul(own: str) -> list[Case]:
+    a, b = _draw(3, 70).astype(np.float16), _draw(70, 37)
+    groups, four = Decode(_draw(5, 37), 0, 16), _whole(70, 37, most=7)
+    return [
+        _case("half", own, (a, _constant(b.astype(np.float16)))),
+        _case("half, computed", own, (_draw(33, 17).astype(np.float16), b[:17].astype(np.float16))),
+        _case("bfloat16 weights", own, (a, _constant(b.astype(numpy_dtype(DType.BFLOAT16))))),
+        _case("8-bit weights", own, (a, _constant(_whole(70, 37))), decode=Decode(_draw(1, 37))),
+        _case("4-bit weights in groups", own, (a, _constant(four)), decode=groups),
     ]
 
 
@@ -162,6 +203,8 @@ def _pool(block: int) -> list[Case]:
             ),
             _case(f"largest of NaN, {where}", "MaxPool", (odd,), out_block=b, **window),
         ]  # fmt: skip
+    half = _Input(_draw(1, 19, 9, 7).astype(np.float16), block=block)
+    found.append(_case("half", "MaxPool", (half,), out_block=block, **window))
     line = _case("one axis", "MaxPool", (_draw(2, 3, 29),), kernel_shape=(4,), dilations=(3,))
     return [*found, line]
 
@@ -169,6 +212,7 @@ def _pool(block: int) -> list[Case]:
 def _reduce(block: int) -> list[Case]:
     return [
         _case("inner axis", "ReduceMean", (_draw(3, 5, 127),), axes=(2,)),
+        _case("half", "ReduceMean", (_draw(3, 5, 127).astype(np.float16),), axes=(2,)),
         _case("outer axes", "ReduceMax", (_draw(7, 13, 33),), axes=(0, 1), keepdims=0),
         _case("middle axis", "ReduceMin", (_draw(3, 131, 18),), axes=(1,)),
         _case("one long sum", "ReduceSumSquare", (_draw(100_003),), axes=(0,)),
@@ -220,6 +264,7 @@ def _softmax(_: int) -> list[Case]:
         _case("inner axis", "Softmax", (_draw(5, 1013),), axis=1),
         _case("outer axis", "Softmax", (_draw(17, 3, 5),), axis=0),
         _case("logarithm", "LogSoftmax", (_draw(2, 3, 127),), axis=-1),
+        _case("half", "Softmax", (_draw(5, 77).astype(np.float16),), axis=1),
         _case("large numbers", "Softmax", (far,), axis=1),
     ]
 
@@ -369,6 +414,7 @@ def _elementwise(block: int) -> list[Case]:
         _case("choice", "Where", (_integers(9, 7) > 50, _draw(9, 7), _draw(1, 7))),
         _case("cast", "Cast", (_draw(67) * np.float32(50),), to=6),
         _case("blocked", "Add", blocked, out_block=block),
+        _case("half", "Mul", (_draw(5, 129).astype(np.float16), _draw(129).astype(np.float16))),
     ]
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from rekindle._types import DType
 from rekindle.engine.kernels import Packed
 from rekindle.engine.kernels._render import storage_type
 from rekindle.graph.decode import Decode
-from rekindle.graph.ir import Array, dtype_of
+from rekindle.graph.ir import Array, dtype_of, numpy_dtype
 
 FLOAT, HALF, BFLOAT16, INT8, INT4 = "float", "half", "rk1_bfloat16", "char", "rk1_int4"
 """Names of storage types in the sources. INT4: two in a byte, see rk_nibbles."""
@@ -65,7 +66,8 @@ class Weights:
     def stored(self, arranged: Array) -> Array:
         """Numbers in a kernel's order as they lie in memory; INT4: rows of whole units."""
         if self.storage == BFLOAT16:
-            return np.ascontiguousarray(arranged).view(np.uint16)
+            narrow = np.ascontiguousarray(arranged, numpy_dtype(DType.BFLOAT16))
+            return narrow.view(np.uint16)
         if self.storage != INT4:
             return np.ascontiguousarray(arranged, _PACKED_AS[self.storage])
         units = (np.ascontiguousarray(arranged).reshape(-1, 2, _UNIT // 2) + 8).astype(np.uint8)
@@ -88,17 +90,22 @@ def weights_of(
     """The weights as a kernel that decodes the types `decodes` has them.
 
     Groups that share a scale must be of a multiple of `groups_of` inputs, and `whole`: the kernel
-    sees each filter's inputs as the graph has them. What it cannot decode is widened.
+    sees each filter's inputs as the graph has them. Integers that it cannot decode are bfloat16,
+    which has those of eight bits, or widened as all the rest.
     """
     if decode is None:
         storage = storage_type(dtype_of(array))
         if storage in decodes:
             return Weights(name, array, storage)
         return Weights(name, array.astype(np.float32), FLOAT)
-    storage = INT4 if _is_four_bits(array) and INT4 in decodes else INT8
-    fits = not decode.group or (decode.group % groups_of == 0 and whole)
-    if storage in decodes and fits:
-        return Weights(name, array, storage, decode)
+    wanted = [INT8, BFLOAT16] if array.dtype == np.int8 else [storage_type(dtype_of(array))]
+    if array.dtype == np.int8 and _is_four_bits(array):
+        wanted.insert(0, INT4)
+    taken = next((s for s in wanted if s in decodes), None)
+    # A kernel that has no integers has no groups either.
+    grouped = decode.group % groups_of == 0 and whole and taken in (INT8, INT4)
+    if taken is not None and (grouped or not decode.group):
+        return Weights(name, array, taken, decode)
     return Weights(name, decode(array), FLOAT)
 
 

@@ -11,7 +11,8 @@
 
    TM  output channels of a lane, a multiple of 4
    XB  channels of a block of x: 4, or 1 (row-major)
-   XT, WT, YT  how x, the weights and y are stored */
+   XT, WT, YT  how x, the weights and y are stored
+   SCALES  1: sums are multiplied by `scales` (M) */
 /* Weights are loaded as vectors: single loads in a loop LLVM does not merge for the scalar unit. */
 #if TM % 16 == 0
 #define WIDE 16
@@ -38,7 +39,11 @@ static inline void NAME(add)(float *a, const __global WT *restrict k, float s)
 
 __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(conv)(
     const __global XT *restrict x, const __global WT *restrict w,
-    const __global float *restrict bias, const __global XT *restrict zeros, int M, int XC,
+    const __global float *restrict bias, const __global XT *restrict zeros,
+#if SCALES
+    const __global float *restrict scales,
+#endif
+    int M, int XC,
     int CB, int MG, int H, int W, int OH, int OW, int KH, int KW, int SH, int SW, int PH, int PW,
     int DH, int DW, EPILOGUE_PARAMS __global YT *restrict y)
 {
@@ -84,7 +89,11 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(conv)(
     const int m = m0 + i;
     if (m < M) {
       const int at = ((n * blocks + m / 4) * pixels + p) * 4;
-      float4 v = (float4)(a[i], a[i + 1], a[i + 2], a[i + 3]) + *(const __global float4 *)(bias + m);
+      float4 v = (float4)(a[i], a[i + 1], a[i + 2], a[i + 3]);
+#if SCALES
+      v *= rk_load(4, float, scales + m);
+#endif
+      v += rk_load(4, float, bias + m);
       EPILOGUE_READ(at)
       v = EPILOGUE;
       rk_store(4, YT, (int4)(m, m + 1, m + 2, m + 3) < M ? v : (float4)0.0f, y + at);

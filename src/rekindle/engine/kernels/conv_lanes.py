@@ -8,18 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from rekindle._types import Target
-from rekindle.engine.kernels import Context, Isa, Kernel, Launch, register
+from rekindle.engine.kernels import Context, Isa, Kernel, Launch, Packed, register
 from rekindle.engine.kernels import _conv as conv
 from rekindle.engine.kernels._epilogue import epilogue
 from rekindle.engine.kernels._packing import conv_panels, padded_vector, zeros
-from rekindle.engine.kernels._weights import BFLOAT16, FLOAT
+from rekindle.engine.kernels._weights import BFLOAT16, FLOAT, padded_scales
 from rekindle.graph.lowering import LogicalCall
 
 BLOCK = 4
 _WAVE = 64
 _DECODES = (FLOAT, BFLOAT16)
 """On the scalar unit a bfloat16 is decoded for nothing, where a half takes vector loads (27 % of
-peak on gfx803): those are widened."""
+peak on gfx803) and a byte three instructions for one multiply-add: halves are widened, and integers
+of eight bits become bfloat16, which has all of them."""
 _WAVES_PER_UNIT = 4
 """A compute unit has four SIMDs: fewer waves leave some idle."""
 
@@ -56,6 +57,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
                 ("TM", str(panel)),
                 ("XB", str(x_block)),
                 ("WT", problem.weights.storage),
+                ("SCALES", str(problem.weights.scales)),
                 *problem.defines,
                 *end.defines,
             ),
@@ -64,6 +66,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
                 conv_panels(problem, x_block, panel, taps_first=True),
                 padded_vector(problem.bias, problem.bias_array, -(-m // BLOCK) * BLOCK),
                 zeros(BLOCK),
+                *_scales(problem),
                 *map(np.int32, sizes),
                 *end.args,
                 call.output,
@@ -74,6 +77,13 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
             bytes_moved=problem.nbytes + end.nbytes,
         )
     ]
+
+
+def _scales(problem: conv.Problem) -> tuple[Packed, ...]:
+    weights = problem.weights
+    if not weights.scales:
+        return ()
+    return (padded_scales(weights, problem.m, -(-problem.m // BLOCK) * BLOCK),)
 
 
 def _panel(target: Target, m: int, group: int, waves: int) -> int:

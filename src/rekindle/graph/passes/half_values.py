@@ -18,21 +18,24 @@ from rekindle._errors import ModelError
 from rekindle._log import warn_once
 from rekindle._types import DType, Target
 from rekindle.graph import ops
+from rekindle.graph.decode import Decode
 from rekindle.graph.expr import Arg, Call, Cast, Const, Expr
 from rekindle.graph.ir import OWN_DOMAIN, Array, Graph, Node, numpy_dtype
 from rekindle.graph.order import captured, subgraphs
 from rekindle.graph.passes import register
 from rekindle.graph.passes._fuse import composes, elementwise
-from rekindle.graph.passes._products import operands_from, with_epilogue
+from rekindle.graph.passes._products import with_epilogue
 from rekindle.graph.passes._rewrite import prune
 from rekindle.graph.passes._rounding import narrowed
-from rekindle.graph.passes.quantized_weights import is_worth, output_axis
+from rekindle.graph.passes.quantized_weights import is_worth, output_axis, own_step
 
 NAMES = ("bfloat16_weights", "half_values", "half_weights")
 
 _HALF, _SINGLE = DType.FLOAT16, DType.FLOAT32
 _TOO_LARGE = 65520
 """What half precision rounds to infinity."""
+_WHOLE = 256
+"""Whole numbers up to here are bfloat16s."""
 _LARGE = 4096
 """Elements from which a constant beside computed values (positions, tables) is stored as half."""
 _UNBOUNDED = ("cosh", "exp", "pow", "sinh", "tan")
@@ -84,25 +87,26 @@ class _Writer:
             self._other(node)
 
     def _product(self, node: Node) -> None:
-        first, epilogue = operands_from(node), node.attr("epilogue")
-        exact = bool(node.attr("exact", False))
+        epilogue, exact = node.attr("epilogue"), bool(node.attr("exact", False))
         narrow = not exact and (epilogue is None or not _may_overflow(epilogue))
-        dtype = self._result(node.outputs[0], narrow=narrow)
-        name = node.inputs[1]
-        array = self.source.constant(name)
-        if (
-            array is not None
-            and array.dtype == np.float32
-            and self.weights is not None
-            and not exact
-        ):
-            axis = output_axis(node, array)
-            worth = is_worth(node, array)
-            stored = self._stored(name, array, self.weights, axis) if worth else None
-            name = stored or name
-        inputs = (node.inputs[0], name, *node.inputs[2:first], *node.inputs[first:])
-        attrs = {**node.attrs, "dtype": dtype}
+        attrs = {**node.attrs, "dtype": self._result(node.outputs[0], narrow=narrow)}
+        name, array = node.inputs[1], self.source.constant(node.inputs[1])
+        plain = array is not None and array.dtype == np.float32 and not exact
+        if array is not None and plain and self.weights is not None and is_worth(node, array):
+            name, decode = self._narrow(name, array, self.weights, output_axis(node, array))
+            attrs |= {"decode": decode} if decode is not None else {}
+        inputs = (node.inputs[0], name, *node.inputs[2:])
         self.result.nodes.append(replace(node, inputs=inputs, attrs=attrs))
+
+    def _narrow(
+        self, name: str, array: Array, dtype: DType, outputs: int
+    ) -> tuple[str, Decode | None]:
+        """Weights in a 16-bit type; bfloat16 has those exactly that were integers once."""
+        step = own_step(array) if dtype is DType.BFLOAT16 else None
+        if step is None or np.abs(array).max() > _WHOLE * step:
+            return self._stored(name, array, dtype, outputs) or name, None
+        integers = self._stored(name, np.rint(array / step), dtype) or name
+        return integers, Decode(np.full((1,) * array.ndim, step, np.float32))
 
     def _elementwise(self, node: Node) -> bool:
         """An elementwise node as an expression over whatever types its inputs are stored in."""

@@ -46,7 +46,7 @@ def is_worth(node: Node, weights: Array) -> bool:
 def _int8(w: Array, outputs: int, inputs: int) -> tuple[Array, Array, dict[str, int]]:
     others = tuple(a for a in range(w.ndim) if a != outputs)
     scale = np.abs(w).max(axis=others) / np.float32(127)
-    step = _step(w)
+    step = own_step(w)
     if step is not None:  # exact wherever the channel's integers have eight bits
         scale = np.where(scale <= step, step, scale)
     scale = np.where(scale > 0, scale, 1).astype(np.float32)
@@ -56,7 +56,7 @@ def _int8(w: Array, outputs: int, inputs: int) -> tuple[Array, Array, dict[str, 
     return q, scale, {"axis": outputs}
 
 
-def _step(w: Array) -> np.float32 | None:
+def own_step(w: Array) -> np.float32 | None:
     """What all weights are multiples of, integers of nine bits at most; None for ordinary ones."""
     few = np.unique(np.abs(w.reshape(-1)[:_SAMPLE]))
     if len(few) > _LEVELS or len(few) < 2:
