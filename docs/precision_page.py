@@ -16,6 +16,12 @@ def text(run: dict[str, Any], machine: str, table: Callable[..., str]) -> list[s
             f"and pictures; time is that of one picture, in turn with `fp32`. {machine}"
         ),
         table(head, rows(run["models"])),
+        (
+            "The MobileNets' weights were integers of eight bits once, which bfloat16 keeps exactly. "
+            "Depthwise filters and those of first layers stay float32 in every precision. Where "
+            "`conv_winograd` is chosen, its transformed filters are stored as half, whatever the "
+            "weights are."
+        ),
     ]
 
 

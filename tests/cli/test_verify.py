@@ -69,7 +69,7 @@ def test_a_model_that_differs(
     [
         ((), "verify takes either a MODEL or --kernels"),
         (("MODEL", "--kernels"), "verify takes either a MODEL or --kernels"),
-        (("--kernels", "--tolerance", "1e-3"), "--tolerance and --memory-limit are for a model"),
+        (("--kernels", "--tolerance", "1e-3"), "--memory-limit and --precision are for a model"),
         (("MODEL", "--tolerance", "0"), "tolerance=0.0 is not a positive number"),
         (("MODEL", "--shape", "M=2"), "no dynamic dimension M"),
     ],

@@ -167,12 +167,13 @@ def test_convolutions(
 
 
 def test_winograd() -> None:
-    """Its transforms cost accuracy: the result's own rounding hides most of it."""
-    options: dict[str, Any] = {"blocks": (16, 16), "target": CPU8}
-    shapes = (1, 19, 9, 11), (21, 19, 3, 3)
-    check_together(
-        [convolution("conv_winograd", *shapes, w, **options) for w in ("float16", "int8")]
-    )
+    """Its transforms enlarge the rounding of filters that are stored as half."""
+    options: dict[str, Any] = {"blocks": (16, 16), "target": CPU8, "y_type": np.float32}
+    for weights, accepted in (("float32", 2e-4), ("float16", 5e-3), ("int8", 5e-3)):
+        shapes = (1, 19, 9, 11), (21, 19, 3, 3)
+        case, expected = convolution("conv_winograd", *shapes, weights, **options)
+        difference = np.abs(run_case(case, pocl_device()) - expected).max()
+        assert difference <= accepted * np.abs(expected).max(), weights
 
 
 @pytest.mark.parametrize(
