@@ -17,10 +17,9 @@ def text(run: dict[str, Any], machine: str, table: Callable[..., str]) -> list[s
         ),
         table(head, rows(run["models"])),
         (
-            "The MobileNets' weights were integers of eight bits once, which bfloat16 keeps exactly. "
-            "Depthwise filters and those of first layers stay float32 in every precision. Where "
-            "`conv_winograd` is chosen, its transformed filters are stored as half, whatever the "
-            "weights are."
+            "The MobileNets' weights were integers of eight bits once, which 16-bit types keep "
+            "exactly. Depthwise filters and those of first layers stay float32 in every precision. "
+            "Where `conv_winograd` is chosen, the transformed filters of narrow weights are halves."
         ),
     ]
 

@@ -101,8 +101,8 @@ class _Writer:
     def _narrow(
         self, name: str, array: Array, dtype: DType, outputs: int
     ) -> tuple[str, Decode | None]:
-        """Weights in a 16-bit type; bfloat16 has those exactly that were integers once."""
-        step = own_step(array) if dtype is DType.BFLOAT16 else None
+        """Weights in a 16-bit type, which has those exactly that were integers once."""
+        step = own_step(array)
         if step is None or np.abs(array).max() > _WHOLE * step:
             return self._stored(name, array, dtype, outputs) or name, None
         integers = self._stored(name, np.rint(array / step), dtype) or name
