@@ -120,7 +120,7 @@ def program() -> Callable[..., subprocess.CompletedProcess[str]]:
             [sys.executable, "-m", "rekindle.cli", *map(str, args)],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
             env=os.environ | environment,
         )
