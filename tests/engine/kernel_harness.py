@@ -209,7 +209,7 @@ def run_on_rusticl(cases: Sequence[Case], folder: Path) -> list[Array]:
     done = subprocess.run(
         [sys.executable, __file__, str(source), str(sink)],
         env={**os.environ, "RUSTICL_ENABLE": "llvmpipe", "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     if done.returncode == _NO_RUSTICL:
         if os.environ.get("REKINDLE_REQUIRE_TOOLS", "0") not in ("", "0"):
