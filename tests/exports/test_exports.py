@@ -50,9 +50,9 @@ class Work:
         self.plans = self.builds = 0
         plan_for, build = opencl.plan_for, Compiler._build
 
-        def planning(*args: Any) -> Any:
+        def planning(*args: Any, **options: Any) -> Any:
             self.plans += 1
-            return plan_for(*args)
+            return plan_for(*args, **options)
 
         def building(*args: Any) -> Any:
             self.builds += 1
