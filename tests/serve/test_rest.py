@@ -312,16 +312,13 @@ def test_classify_names_what_the_command_line_names(server: Running, tmp_path: P
         assert (got, message in answer["error"]) == (status, True), answer
 
 
-def test_models_health_and_metrics(server: Running) -> None:
+def test_models_and_health(server: Running) -> None:
     infer(server, "affine", ROW)
     rows = {row["name"]: row for row in ask(server, "/models")[1]["models"]}
     assert rows["affine"]["inputs"] == ["x: float32[N, 3]"]
     assert (rows["affine"]["state"], rows["cifar10-resnet"]["task"]) == ("READY", "classify")
     status, health = ask(server, "/health")
     assert (status, health["status"], health["ready"]) == (200, "ok", True)
-    text = call(server, "/metrics")[2].decode()
-    line = 'rekindle_requests_total{model="affine",outcome="success",version="1"}'
-    assert float(text.split(line)[1].split("\n")[0]) >= 1
     assert ask(server, "/models/half", method="DELETE") == (
         200, {"name": "half", "state": "UNLOADED"}
     )  # fmt: skip

@@ -62,6 +62,10 @@ Watch = Annotated[
     typer.Option(min=0.1, metavar="SECONDS", help="Take up changed models this often."),
 ]
 
+TritonMetrics = Annotated[
+    bool, typer.Option("--triton-metrics", help="Metrics under Triton's names, too.")
+]
+
 
 def serve(
     repository: Repository = None,
@@ -79,6 +83,7 @@ def serve(
     timeout: Timeout = 60.0,
     threads: Threads = None,
     watch: Watch = None,
+    triton_metrics: TritonMetrics = False,
 ) -> Outcome:
     """Serve a folder of models over REST and gRPC, until Ctrl-C or SIGTERM."""
     chosen: dict[str, Any] = {
@@ -94,6 +99,7 @@ def serve(
         "timeout_s": timeout,
         "threads": threads,
         "watch_s": watch,
+        "triton_metrics": triton_metrics,
     }
     settings = _settings(repository, memory_budget, isolation, chosen)
     from rekindle.serve.server import run

@@ -12,6 +12,7 @@ from rekindle.serve.events import Listener, Listeners
 from rekindle.serve.fleet import Fleet, Slot
 from rekindle.serve.instance import Instance
 from rekindle.serve.messages import InferRequest, InferResponse
+from rekindle.serve.observe import calls
 from rekindle.serve.settings import Settings
 from rekindle.serve.statistics import ModelStatistics
 
@@ -62,6 +63,8 @@ class DataPlane:
             self._in_flight -= 1
             if not self._in_flight:
                 self._quiet.set()
+            if (call := calls.current.get()) is not None:
+                call.inferred(request, response, failure)
             self.listeners.request_done(request, time.perf_counter() - start, response, failure)
         return response
 

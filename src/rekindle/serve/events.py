@@ -9,10 +9,17 @@ from __future__ import annotations
 from rekindle._errors import RekindleError
 from rekindle.serve.batching.batcher import Batch
 from rekindle.serve.messages import InferRequest, InferResponse
+from rekindle.serve.observe.calls import Call
 
 
 class Listener:
     """Does nothing; override what is wanted."""
+
+    def call_began(self, call: Call) -> None:
+        """Somebody calls: of the answer nothing is known yet."""
+
+    def call_done(self, call: Call) -> None:
+        """A call has its answer, or its caller has left."""
 
     def request_done(
         self,
@@ -47,6 +54,14 @@ class Listeners(Listener):
 
     def add(self, listener: Listener) -> None:
         self._all.append(listener)
+
+    def call_began(self, call: Call) -> None:
+        for listener in self._all:
+            listener.call_began(call)
+
+    def call_done(self, call: Call) -> None:
+        for listener in self._all:
+            listener.call_done(call)
 
     def request_done(
         self,

@@ -16,6 +16,7 @@ from rekindle._log import logger
 from rekindle.serve.dataplane import DataPlane
 from rekindle.serve.grpc.service import make_server
 from rekindle.serve.rest import build_app
+from rekindle.serve.rest.observed import Observed
 from rekindle.serve.settings import Settings
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -50,7 +51,7 @@ class Server:
             raise
         self.http_port: int = listening.getsockname()[1]
         config = uvicorn.Config(
-            build_app(self.plane, self._routers),
+            Observed(build_app(self.plane, self._routers), self.plane.listeners),
             log_config=None,
             access_log=False,
             server_header=False,

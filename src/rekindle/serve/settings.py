@@ -49,3 +49,5 @@ class Settings:
     """How long requests in flight may take to finish after SIGTERM."""
     watch_s: float | None = None
     """Look for new and changed versions this often; None: only when asked to."""
+    triton_metrics: bool = False
+    """Give the metrics under Triton's names, too."""

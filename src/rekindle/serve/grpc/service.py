@@ -14,6 +14,7 @@ from rekindle._log import logger
 from rekindle.serve import control, describe
 from rekindle.serve.dataplane import DataPlane
 from rekindle.serve.grpc import codec, schema
+from rekindle.serve.grpc.observed import Observed
 
 SERVICE = "inference.GRPCInferenceService"
 _STREAM_AHEAD = 64
@@ -120,12 +121,13 @@ def make_server(plane: DataPlane) -> grpc.aio.Server:
     """A server without ports; messages may be as large as the settings allow."""
     size = plane.settings.max_request_bytes + _FRAMING_BYTES
     server = grpc.aio.server(
+        interceptors=[Observed(plane.listeners)],
         options=[
             ("grpc.max_receive_message_length", size),
             ("grpc.max_send_message_length", -1),
             # Two servers on one port would share its clients without anybody noticing.
             ("grpc.so_reuseport", 0),
-        ]
+        ],
     )
     add_to(server, plane)
     return server
