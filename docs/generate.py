@@ -158,6 +158,13 @@ def _commands(group: Any, path: str) -> Iterator[str]:
         command = group.get_command(None, name)
         if command.hidden:
             continue
+        if hasattr(command, "list_commands"):
+            yield f"## {path} {name}"
+            yield command.help or ""
+            yield from (
+                part.replace("## ", "### ") for part in _commands(command, f"{path} {name}")
+            )
+            continue
         yield f"## {path} {name}"
         yield command.help or ""
         yield table(

@@ -80,7 +80,7 @@ def test_functions_take_few_parameters() -> None:
         args = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         # `open_session`: the design's seven, and `inputs` for PyTorch archives. A command of the
         # command line has a parameter for each of its options.
-        command = where.startswith("cli/") and where.partition(".py:")[0][4:] == node.name
+        command = where.startswith("cli/") and Path(where.partition(".py:")[0]).name == node.name
         if node.name != "open_session" and not command:
             counts[where] = sum(a.arg not in ("self", "cls") for a in args)
     assert {w: count for w, count in counts.items() if count > MAX_PARAMETERS} == {}

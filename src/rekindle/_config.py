@@ -37,6 +37,12 @@ VARIABLES = (
         "Where compiled kernels and exported models are kept. Unwritable: works without cache.",
     ),
     Variable(
+        "REKINDLE_API_KEY",
+        "unset",
+        "The key that `rekindle client` shows to a server; never printed. Better here than in "
+        "`--api-key`, which other users of the machine can read while the command runs.",
+    ),
+    Variable(
         "REKINDLE_TEST_DATA",
         "unset",
         "Folder with real data for opt-in tests and benchmarks; unset: they are skipped.",

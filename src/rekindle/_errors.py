@@ -122,3 +122,17 @@ class DeadlineError(RekindleError):
 
     exit_code = 11
     http_status = 504
+
+
+class ServerError(RekindleError):
+    """A server answered a client with a failure that no other error here stands for."""
+
+    exit_code = 14
+    http_status = 502
+
+
+class UnreachableError(RekindleError):
+    """No server answers at that address, or what answers there is no model server."""
+
+    exit_code = 15
+    http_status = 502

@@ -23,25 +23,34 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 Document = Callable[..., dict[str, Any]]
 
 NAMES = (
-    "bench", "classify", "demo", "devices", "doctor", "estimate", "inspect", "profile", "run",
-    "serve", "verify",
+    "bench", "classify", "client classify", "client health", "client infer", "client load",
+    "client models", "client unload", "demo", "devices", "doctor", "estimate", "inspect",
+    "profile", "run", "serve", "verify",
 )  # fmt: skip
 
 
 def test_the_files_are_the_commands() -> None:
-    assert commands.names() == NAMES
+    assert tuple(name.replace(".", " ") for name in commands.names()) == NAMES
 
 
 def test_help_lists_every_command(rekindle: Run) -> None:
     for args in ((), ("--help",), ("-h",)):
         result = rekindle(*args)
         assert result.exit_code == 0
-        assert all(f" {name} " in result.stdout for name in NAMES)
+        assert all(f" {name.partition(' ')[0]} " in result.stdout for name in NAMES)
+
+
+def test_a_family_lists_its_commands_and_corrects_typos(rekindle: Run) -> None:
+    for args in (("client",), ("client", "--help")):
+        result = rekindle(*args)
+        assert (result.exit_code, " infer " in result.stdout) == (0, True)
+    result = rekindle("client", "infre")
+    assert (result.exit_code, "did you mean infer?" in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_explains_itself_and_speaks_json(name: str, rekindle: Run) -> None:
-    result = rekindle(name, "--help")
+    result = rekindle(*name.split(), "--help")
     assert result.exit_code == 0
     assert "--json" in result.stdout
     assert result.stderr == ""

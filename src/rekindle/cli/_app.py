@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import importlib
 import logging
 import sys
 import warnings
@@ -15,27 +17,56 @@ from typer.core import TyperGroup
 import rekindle
 from rekindle import _config
 from rekindle._errors import UsageError
-from rekindle.cli._commands import build, commands
+from rekindle.cli._commands import below, build, commands
 from rekindle.cli._failures import guarded
 from rekindle.cli._page import plain, stderr_console
 
 
-class Commands(TyperGroup):
-    """The group of all commands; also where every failure becomes an exit code."""
+class Family(TyperGroup):
+    """Commands whose names begin alike: all of them, or those of `rekindle client`."""
+
+    prefix = ""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(commands.names())
+        return list(below(self.prefix))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        return build(cmd_name) if cmd_name in commands else None
+        name = self.prefix + cmd_name
+        if name in commands:
+            return build(name)
+        return family(name) if below(f"{name}.") else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name = args[0]
-        if name not in commands and not name.startswith("-"):
-            near = difflib.get_close_matches(name, commands.names(), n=1)
-            hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(commands.names())}"
-            raise UsageError(f"there is no command {name!r}", hint=hint)
+        name, known = args[0], below(self.prefix)
+        if name not in known and not name.startswith("-"):
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
+            shown = f"{self.prefix}{name}".replace(".", " ")
+            raise UsageError(f"there is no command {shown!r}", hint=hint)
         return super().resolve_command(ctx, args)
+
+
+@functools.cache
+def family(name: str) -> Any:
+    """The parser of a folder of commands; the folder's docstring is its help."""
+    kind = type("Family", (Family,), {"prefix": f"{name}."})
+    help_text = importlib.import_module(f"{__package__}.{name}").__doc__
+    made = typer.Typer(
+        cls=kind, add_completion=False, pretty_exceptions_enable=False, invoke_without_command=True
+    )
+    made.callback(help=help_text)(_explain)
+    group = typer.main.get_command(made)
+    group.name = name.rpartition(".")[2]
+    return group
+
+
+def _explain(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None and (text := ctx.get_help()):
+        print(text)  # empty where Typer has drawn it already, with Rich
+
+
+class Commands(Family):
+    """The group of all commands; also where every failure becomes an exit code."""
 
     def main(
         self,
@@ -77,8 +108,8 @@ def _rekindle(
 ) -> None:
     if version:
         print(f"rekindle {rekindle.__version__}")
-    elif ctx.invoked_subcommand is None and (text := ctx.get_help()):
-        print(text)  # empty where Typer has drawn it already, with Rich
+    else:
+        _explain(ctx)
 
 
 def main() -> None:

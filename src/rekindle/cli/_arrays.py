@@ -53,13 +53,20 @@ def check_sizes(specs: Sequence[TensorSpec], sizes: Mapping[str, int], *, all_ne
 def read_feeds(
     session: Session, given: Sequence[str], sizes: Mapping[str, int]
 ) -> dict[str, Array]:
-    """Feeds of a session from `x.npy`, `name=x.npy`, `all.npz`, `random`, `name=random`.
+    """Feeds of a session; see `read_arrays`."""
+    return read_arrays(session.inputs, given, sizes)
+
+
+def read_arrays(
+    inputs: Sequence[TensorSpec], given: Sequence[str], sizes: Mapping[str, int]
+) -> dict[str, Array]:
+    """Inputs from `x.npy`, `name=x.npy`, `all.npz`, `random`, `name=random`.
 
     Inputs that are not named are random only where `random` alone was given.
     """
-    from rekindle.runtime.benchmark import random_feeds
+    from rekindle.runtime.benchmark import feeds_for
 
-    names = [spec.name for spec in session.inputs]
+    names = [spec.name for spec in inputs]
     wanted: dict[str, str | Array] = {}
     for text in given:
         name, path = _split(text, names)
@@ -69,13 +76,13 @@ def read_feeds(
             wanted |= {n: RANDOM for n in names if n not in wanted}
         else:
             wanted[name or _only(names, path)] = path
-    check_sizes(session.inputs, sizes, all_needed=False)
+    check_sizes(inputs, sizes, all_needed=False)
     any_random = any(isinstance(v, str) and v == RANDOM for v in wanted.values())
     drawn = {}
     if any_random:
-        check_sizes(session.inputs, sizes, all_needed=True)
-        drawn = random_feeds(session, sizes)
-    if missing := [spec for spec in session.inputs if spec.name not in wanted]:
+        check_sizes(inputs, sizes, all_needed=True)
+        drawn = feeds_for(inputs, sizes)
+    if missing := [spec for spec in inputs if spec.name not in wanted]:
         raise InputError(
             f"no --input for {'; '.join(map(str, missing))}",
             hint=f"give --input {missing[0].name}=FILE.npy, or --input random",

@@ -1,8 +1,9 @@
 """What a command is: a function that finds something out, and one outcome, shown in two ways.
 
-The directory is the list of commands: `doctor.py` registers `doctor`. A command's function takes
-its arguments and options and returns an Outcome; `--json` is added to every command here, so that
-none can mix its document with text.
+The directory is the list of commands: `doctor.py` registers `doctor`, `client/infer.py` registers
+`client.infer`, which is typed `rekindle client infer`. A command's function takes its arguments
+and options and returns an Outcome; `--json` is added to every command here, so that none can mix
+its document with text.
 """
 
 from __future__ import annotations
@@ -50,8 +51,14 @@ _JsonOption = Annotated[bool, typer.Option("--json", help=_JSON_HELP)]
 def build(name: str) -> Any:
     """The parser of a command, made from its function's signature; imports the command's file."""
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    single.command(name)(_with_json(commands.get(name)))
+    single.command(name.rpartition(".")[2])(_with_json(commands.get(name)))
     return typer.main.get_command(single)
+
+
+def below(prefix: str) -> tuple[str, ...]:
+    """What may be typed after a prefix ("" or "client."): commands and families of commands."""
+    names = (n.removeprefix(prefix) for n in commands.names() if n.startswith(prefix))
+    return tuple(dict.fromkeys(name.partition(".")[0] for name in names))
 
 
 def _with_json(command: Command) -> Callable[..., None]:
