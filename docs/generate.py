@@ -257,21 +257,38 @@ def on_machine(run: dict[str, Any]) -> str:
     )
 
 
-def readme() -> str:
-    """The README with its times taken from the stored run."""
-    text = README.read_text(encoding="utf-8")
-    run = stored("first_steps")
-    if not run:
-        return text
+def first_steps() -> str:
+    """How long `make demo` and `make test` took; empty: not measured."""
+    if not (run := stored("first_steps")):
+        return ""
     spent = run["minutes"]
-    sentence = (
+    return (
         f"The first took {spent['make demo, first time']:.1f} minutes in a clean clone, the second "
         f"{spent['make test, after make demo']:.1f} minutes more, on {run['machine']['cores']} "
         "cores with a quick network ([measured](docs/pages/reference/measurements.md))."
     )
-    lines = textwrap.fill(sentence, 100, break_long_words=False, break_on_hyphens=False)
-    marked = re.compile(r"(<!-- times -->\n).*?(<!-- end -->)", re.DOTALL)
-    return marked.sub(rf"\g<1>{lines}\n\g<2>", text)
+
+
+def node_tests() -> str:
+    """How many of ONNX's own tests pass, on the platform where fewest do."""
+    counts = min(
+        json.loads(CONFORMANCE.read_text(encoding="utf-8")).values(), key=lambda c: c["passed"]
+    )
+    return (
+        f"{counts['passed']:,} of ONNX's own {counts['counted']:,} counted node tests pass on "
+        "OpenCL; every [operator](docs/pages/reference/operators.md) has a NumPy reference that "
+        "the kernels are tested against."
+    )
+
+
+def readme() -> str:
+    """The README with its figures taken from the stored runs."""
+    text = README.read_text(encoding="utf-8")
+    for name, sentence in (("times", first_steps()), ("conformance", node_tests())):
+        lines = textwrap.fill(sentence, 100, break_long_words=False, break_on_hyphens=False)
+        marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text = marked.sub(rf"\g<1>{lines}\n\g<2>", text)
+    return text
 
 
 PAGES: dict[str, tuple[str, Callable[[], str]]] = {
