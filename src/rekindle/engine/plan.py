@@ -14,8 +14,9 @@ from functools import partial
 from rekindle._errors import UnsupportedOperatorError
 from rekindle._types import Target
 from rekindle.engine import index_range, kernels
+from rekindle.engine.choices import Choice, Records, choose
 from rekindle.engine.constants import ConstantNames
-from rekindle.engine.kernels import Context, Kernel, Launch, Packed, Workspace
+from rekindle.engine.kernels import Context, Launch, Packed, Workspace
 from rekindle.engine.memory import Lifetime, MemoryPlan, pack
 from rekindle.graph import ops
 from rekindle.graph.ir import Array, Graph, Node, Value
@@ -35,6 +36,8 @@ class DeviceStep:
     """Name of the kernel spec chosen for each call that is not a view."""
     reason: str = ""
     """Why other kernels than the best ones were chosen; else empty."""
+    tuned: tuple[str, ...] = ()
+    """Kernel and variant of each call that a tuning record decided."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,6 @@ class HostStep:
 
 
 Step = DeviceStep | HostStep
-Choice = tuple[str, Kernel]
-"""The name of a kernel spec and the spec."""
 
 
 @dataclass(frozen=True)
@@ -110,15 +111,20 @@ class Plan:
         return (launch for s in self.steps if isinstance(s, DeviceStep) for launch in s.launches)
 
 
-def plan(graph: Graph, target: Target, model: Mapping[str, Array] | None = None) -> Plan:
+def plan(
+    graph: Graph,
+    target: Target,
+    model: Mapping[str, Array] | None = None,
+    records: Records | None = None,
+) -> Plan:
     """Plan `graph` (bound to concrete shapes, passes done) on `target`.
 
     `model` holds the constants that all plans with the same weights have, under these names and
-    as these arrays; None: there is only this plan. UsageError where `target.disabled_kernels`
-    names what is no kernel.
+    as these arrays; None: there is only this plan. `records` decide where they know better than
+    the heuristics. UsageError where `target.disabled_kernels` names what is no kernel.
     """
     kernels.check_disabled(target)
-    planner = _Planner(graph, target, model)
+    planner = _Planner(graph, target, model, records)
     for node in graph.nodes:
         planner.add(node)
     return planner.finish()
@@ -129,6 +135,7 @@ class _Planner:
     graph: Graph
     target: Target
     model: Mapping[str, Array] | None
+    records: Records | None
     steps: list[Step] = field(default_factory=list)
     roots: dict[str, str] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
@@ -166,13 +173,14 @@ class _Planner:
             if choice is None:
                 self._alias(call)
             else:
-                algorithms.append(choice[0])
-                launches += self._launches(call, *choice)
+                algorithms.append(choice.name)
+                launches += self._launches(call, choice)
         off = dict.fromkeys(
             kernels.displaced(call, self.context) for call, choice in chosen if choice
         )
         reason = "; ".join(filter(None, off))
-        return DeviceStep(node, tuple(launches), tuple(algorithms), reason)
+        tuned = tuple(choice.tuned for _, choice in chosen if choice and choice.tuned)
+        return DeviceStep(node, tuple(launches), tuple(algorithms), reason, tuned)
 
     def _choose(self, call: LogicalCall) -> Choice | None:
         """The call's kernel; None for a view, which needs none."""
@@ -180,16 +188,16 @@ class _Planner:
             return None
         if what := index_range.excess(call):
             raise _out_of_range(what)
-        return kernels.require(call, self.context)
+        return choose(call, self.context, self.records)
 
-    def _launches(self, call: LogicalCall, name: str, kernel: Kernel) -> Sequence[Launch]:
+    def _launches(self, call: LogicalCall, choice: Choice) -> Sequence[Launch]:
         try:
-            made = kernel.launches(call, self.context)
+            made = choice.kernel.launches(call, choice.context)
         except OverflowError as error:  # an int32 argument that is none
             raise _out_of_range(str(error)) from error
         if what := index_range.first_excess(made):
             raise _out_of_range(what)
-        return [replace(launch, chosen=name) for launch in made]
+        return [replace(launch, chosen=choice.name, tuned=choice.tuned) for launch in made]
 
     def _alias(self, call: LogicalCall) -> None:
         source = call.inputs[0]

@@ -20,7 +20,7 @@ Rules for every source (why: the facts in docs/architecture):
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -76,6 +76,12 @@ class Launch:
     """Positions in `args` that the kernel writes; the last one by default."""
     chosen: str = ""
     """Name of the spec that made it, in a plan."""
+    tuned: str = ""
+    """Kernel and variant, where a tuning record decided."""
+
+
+Variant = tuple[tuple[str, int], ...]
+"""Settings of a kernel for one call, by the names of its tunables; (): as it does by itself."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,12 @@ class Context:
     target: Target
     constant: Callable[[str], Array | None]
     """The constant behind a value's name, or None for computed values."""
+    variant: Variant = ()
+    """One of the call's `Kernel.variants`, or () for the heuristic's choice."""
+
+    def setting(self, tunable: str, default: int) -> int:
+        """A tunable's value in `variant`, or `default` where that is the heuristic's to choose."""
+        return dict(self.variant).get(tunable, default)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +122,10 @@ DECODES = Isa(unkept={"multiplies": "positions are decoded by division, once an 
 """What a kernel promises that moves elements one by one."""
 
 
+def _one_way(_call: LogicalCall, _context: Context) -> Sequence[Variant]:
+    return [()]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
     """A way to do a logical call. `score` 0 or less: cannot; the highest score wins."""
@@ -118,6 +134,11 @@ class Kernel:
     score: Callable[[LogicalCall, Context], float]
     launches: Callable[[LogicalCall, Context], Sequence[Launch]]
     isa: Isa = Isa()
+    tunables: Mapping[str, Collection[int]] | None = None
+    """The values that each setting can have; None: the tuner leaves this kernel alone."""
+    variants: Callable[[LogicalCall, Context], Sequence[Variant]] = _one_way
+    """The settings that a call admits, best first by what the spec expects of them. The first
+    makes the same launches as ()."""
 
 
 REGISTRY: Registry[Kernel] = Registry("rekindle.engine.kernels", kind="kernel")
@@ -158,21 +179,26 @@ def displaced(call: LogicalCall, context: Context) -> str | None:
     return None
 
 
-def choose(call: LogicalCall, context: Context) -> tuple[str, Kernel] | None:
-    """The best kernel for a call, with its name; None where no kernel takes it.
+def candidates(call: LogicalCall, context: Context) -> list[tuple[str, Kernel]]:
+    """Every kernel that takes a call, with its name, the highest score first.
 
     Kernels in the target's `disabled_kernels` and `broken_kernels` count as not there.
     """
     left_out = (*context.target.disabled_kernels, *context.target.broken_kernels)
-    best: tuple[float, str, Kernel] | None = None
+    scored: list[tuple[float, str, Kernel]] = []
     for name in REGISTRY.names():
         kernel = REGISTRY.get(name)
         if kernel.call != call.name or name in left_out:
             continue
         score = kernel.score(call, context)
-        if score > 0 and (best is None or score > best[0]):
-            best = (score, name, kernel)
-    return best[1:] if best else None
+        if score > 0:
+            scored.append((score, name, kernel))
+    return [(name, kernel) for _, name, kernel in sorted(scored, key=lambda s: -s[0])]
+
+
+def choose(call: LogicalCall, context: Context) -> tuple[str, Kernel] | None:
+    """The best kernel for a call, with its name; None where no kernel takes it."""
+    return next(iter(candidates(call, context)), None)
 
 
 def require(call: LogicalCall, context: Context) -> tuple[str, Kernel]:

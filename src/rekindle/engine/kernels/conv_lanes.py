@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rekindle._types import Target
-from rekindle.engine.kernels import Context, Isa, Kernel, Launch, Packed, register
+from rekindle.engine.kernels import Context, Isa, Kernel, Launch, Packed, Variant, register
 from rekindle.engine.kernels import _conv as conv
 from rekindle.engine.kernels._epilogue import epilogue
 from rekindle.engine.kernels._packing import conv_panels, padded_vector, zeros
@@ -21,6 +21,7 @@ _DECODES = (FLOAT, BFLOAT16)
 """On the scalar unit a bfloat16 is decoded for nothing, where a half takes vector loads (27 % of
 peak on gfx803) and a byte three instructions for one multiply-add: halves are widened, and integers
 of eight bits become bfloat16, which has all of them."""
+_PANELS = (32, 16, 8, 4)
 _WAVES_PER_UNIT = 4
 """A compute unit has four SIMDs: fewer waves leave some idle."""
 
@@ -43,7 +44,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     win, m, group = problem.window, problem.m, problem.group
     c_blocks = -(-problem.c_group // x_block)
     waves = -(-math.prod(win.out) // _WAVE)
-    panel = _panel(context.target, m, group, waves * problem.n)
+    panel = context.setting("TM", _panels(context.target, m, group, waves * problem.n)[0])
     end = epilogue(call, 3, BLOCK)
     sizes = (
         m, c_blocks * group, c_blocks, problem.m_group, *win.size, *win.out, *win.kernel,
@@ -86,11 +87,20 @@ def _scales(problem: conv.Problem) -> tuple[Packed, ...]:
     return (padded_scales(weights, problem.m, -(-problem.m // BLOCK) * BLOCK),)
 
 
-def _panel(target: Target, m: int, group: int, waves: int) -> int:
-    """Output channels a lane sums: as many as leave enough waves, for each loads x once."""
-    fitting = [tm for tm in (32, 16, 8, 4) if group == 1 or m // group % tm == 0]
+def _panels(target: Target, m: int, group: int, waves: int) -> list[int]:
+    """Output channels a lane sums: as many as leave enough waves first, for each loads x once."""
+    fitting = [tm for tm in _PANELS if group == 1 or m // group % tm == 0]
     enough = _WAVES_PER_UNIT * target.compute_units
-    return next((tm for tm in fitting if waves * -(-m // tm) >= enough), fitting[-1])
+    best = next((tm for tm in fitting if waves * -(-m // tm) >= enough), fitting[-1])
+    return sorted(fitting, key=lambda tm: (tm != best, abs(tm - best)))
+
+
+def _variants(call: LogicalCall, context: Context) -> Sequence[Variant]:
+    merged = conv.groups_to_merge(call, conv.blocks(call)[0] or 1, BLOCK)
+    problem = conv.problem(call, context, merged, decodes=_DECODES)
+    waves = -(-math.prod(problem.window.out) // _WAVE) * problem.n
+    panels = _panels(context.target, problem.m, problem.group, waves)
+    return [(("TM", tm),) for tm in panels]
 
 
 register(
@@ -99,6 +109,8 @@ register(
         call="conv",
         score=_score,
         launches=_launches,
+        tunables={"TM": _PANELS},
+        variants=_variants,
         isa=Isa(
             multiply_adds=0.94,
             variants={

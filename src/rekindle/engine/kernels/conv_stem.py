@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rekindle.engine.kernels import Context, Kernel, Launch, register
+from rekindle.engine.kernels import Context, Kernel, Launch, Variant, register
 from rekindle.engine.kernels import _conv as conv
 from rekindle.engine.kernels._epilogue import epilogue
 from rekindle.engine.kernels._packing import conv_panels, padded_vector
-from rekindle.engine.kernels._tile import BLOCK, choose_tile, vector_width
+from rekindle.engine.kernels._tile import BLOCK, TUNABLES, choose_tile, tile_variants, vector_width
 from rekindle.graph.lowering import LogicalCall
 
 
@@ -20,13 +20,25 @@ def _score(call: LogicalCall, context: Context) -> float:
     return 10.0 * (conv.blocks(call) == (0, BLOCK) and call.params["group"] == 1)
 
 
+def _size(problem: conv.Problem) -> tuple[int, int, int]:
+    """Positions of a row, blocks of output channels, rows."""
+    height, width = problem.window.out
+    return width, -(-problem.m // BLOCK), height * problem.n
+
+
+def _variants(call: LogicalCall, context: Context) -> Sequence[Variant]:
+    """Tiles; a row is one job."""
+    tiles = tile_variants(context.target, *_size(conv.problem(call, context)))
+    return list(dict.fromkeys(tile[:2] for tile in tiles))
+
+
 def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     problem = conv.problem(call, context)
     if problem.is_empty:
         return []
     win, m = problem.window, problem.m
-    (out_height, out_width), m_blocks = win.out, -(-m // BLOCK)
-    tile = choose_tile(context.target, out_width, m_blocks, out_height * problem.n)
+    m_blocks = -(-m // BLOCK)
+    tile = choose_tile(context.target, *_size(problem), wanted=context.variant)
     width = vector_width(context.target)
     end = epilogue(call, 3, width)
     sizes = (
@@ -52,7 +64,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
                 *end.args,
                 call.output,
             ),
-            global_size=(out_height, m_blocks // tile.blocks, problem.n),
+            global_size=(win.out[0], m_blocks // tile.blocks, problem.n),
             local_size=(1, 1, 1),
             flops=problem.flops(end.flops),
             bytes_moved=problem.nbytes + end.nbytes,
@@ -60,4 +72,13 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     ]
 
 
-register("conv_stem", Kernel(call="conv", score=_score, launches=_launches))
+register(
+    "conv_stem",
+    Kernel(
+        call="conv",
+        score=_score,
+        launches=_launches,
+        tunables={name: TUNABLES[name] for name in ("P", "Q")},
+        variants=_variants,
+    ),
+)

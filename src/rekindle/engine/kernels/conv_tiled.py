@@ -8,11 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from rekindle._types import DType
-from rekindle.engine.kernels import Argument, Context, Kernel, Launch, register
+from rekindle.engine.kernels import Argument, Context, Kernel, Launch, Variant, register
 from rekindle.engine.kernels import _conv as conv
 from rekindle.engine.kernels._epilogue import epilogue
 from rekindle.engine.kernels._packing import conv_panels, conv_scales, padded_vector, zeros
-from rekindle.engine.kernels._tile import BLOCK, choose_tile, vector_width
+from rekindle.engine.kernels._tile import (
+    BLOCK,
+    TUNABLES,
+    choose_tile,
+    tile_variants,
+    vector_width,
+)
 from rekindle.engine.kernels._weights import (
     BFLOAT16,
     FLOAT,
@@ -33,15 +39,28 @@ def _score(call: LogicalCall, context: Context) -> float:
     return 10.0 * (blocked and conv.groups_to_merge(call, BLOCK, BLOCK) > 0)
 
 
+def _problem(call: LogicalCall, context: Context) -> conv.Problem:
+    return conv.problem(call, context, conv.groups_to_merge(call, BLOCK, BLOCK), decodes=_DECODES)
+
+
+def _size(problem: conv.Problem) -> tuple[int, int, int]:
+    """Positions, blocks of output channels, and how often they come."""
+    group = problem.group
+    return math.prod(problem.window.out), -(-problem.m // BLOCK) // group, problem.n * group
+
+
+def _variants(call: LogicalCall, context: Context) -> Sequence[Variant]:
+    return tile_variants(context.target, *_size(_problem(call, context)))
+
+
 def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
-    merged = conv.groups_to_merge(call, BLOCK, BLOCK)
-    problem = conv.problem(call, context, merged, decodes=_DECODES)
+    problem = _problem(call, context)
     if problem.is_empty:
         return []
     win, m, group = problem.window, problem.m, problem.group
     c_blocks = -(-problem.c_group // BLOCK)
     m_blocks = -(-m // BLOCK)
-    tile = choose_tile(context.target, math.prod(win.out), m_blocks // group, problem.n * group)
+    tile = choose_tile(context.target, *_size(problem), wanted=context.variant)
     width = vector_width(context.target)
     end = epilogue(call, 3, width)
     panel = tile.blocks * BLOCK
@@ -91,4 +110,7 @@ def _scales(problem: conv.Problem, panel: int) -> tuple[Argument, ...]:
     return conv_scales(problem, panel), np.int32(weights.group // BLOCK)
 
 
-register("conv_tiled", Kernel(call="conv", score=_score, launches=_launches))
+register(
+    "conv_tiled",
+    Kernel(call="conv", score=_score, launches=_launches, tunables=TUNABLES, variants=_variants),
+)

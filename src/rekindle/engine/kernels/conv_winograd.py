@@ -9,6 +9,7 @@ they stand for, and the result is stored as half: on a CPU time is dearer than m
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,12 +18,26 @@ from functools import partial
 import numpy as np
 
 from rekindle._types import DType
-from rekindle.engine.kernels import Context, Kernel, Launch, Packed, Workspace, register
+from rekindle.engine.kernels import (
+    Context,
+    Kernel,
+    Launch,
+    Packed,
+    Variant,
+    Workspace,
+    register,
+)
 from rekindle.engine.kernels import _conv as conv
 from rekindle.engine.kernels._conv import Problem
 from rekindle.engine.kernels._epilogue import epilogue
 from rekindle.engine.kernels._packing import padded_vector, zeros
-from rekindle.engine.kernels._tile import BLOCK, choose_tile, vector_width
+from rekindle.engine.kernels._tile import (
+    BLOCK,
+    TUNABLES,
+    choose_tile,
+    tile_variants,
+    vector_width,
+)
 from rekindle.engine.kernels._weights import FLOAT, HALF
 from rekindle.graph.ir import Array
 from rekindle.graph.lowering import LogicalCall
@@ -71,6 +86,24 @@ def _best_tile(problem: Problem) -> int:
     return min((4, 2), key=lambda tile: _cost(problem, tile))
 
 
+def _size(problem: Problem, tile: int) -> tuple[int, int, int]:
+    """Of the product: positions, blocks of output channels, points."""
+    tiles = math.prod(_tiles(problem, tile)) * problem.n
+    return tiles, _blocks(problem)[1], (tile + 2) ** 2
+
+
+def _variants(call: LogicalCall, context: Context) -> Sequence[Variant]:
+    """Both sizes of Winograd's tile, each with the tiles of its product, in turn."""
+    problem = conv.problem(call, context)
+    best = _best_tile(problem)
+    made: list[list[Variant]] = [
+        [(("TILE", tile), *inner) for inner in tile_variants(context.target, *_size(problem, tile))]
+        for tile in (best, 6 - best)
+    ]
+    pairs = itertools.chain.from_iterable(itertools.zip_longest(*made))
+    return [variant for variant in pairs if variant is not None]
+
+
 def _cost(problem: Problem, tile: int) -> float:
     """What `tile` costs, in multiply-adds of 16 channels."""
     c, m = _blocks(problem)
@@ -94,7 +127,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     problem = conv.problem(call, context)
     if problem.is_empty:
         return []
-    tile = _best_tile(problem)
+    tile = context.setting("TILE", _best_tile(problem))
     points, (rows, columns) = (tile + 2) ** 2, _tiles(problem, tile)
     c_blocks, m_blocks = _blocks(problem)
     tiles = rows * columns * problem.n
@@ -103,7 +136,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     name = call.output.name
     v = Workspace(f"{name}#points", 4 * points * c_blocks * tiles * BLOCK)
     y = Workspace(f"{name}#products", 4 * points * m_blocks * tiles * BLOCK)
-    inner = choose_tile(context.target, tiles, m_blocks, points)
+    inner = choose_tile(context.target, *_size(problem, tile), wanted=context.variant)
     u = _filters(problem, tile, inner.blocks)
     end = epilogue(call, 3, width)
     win = problem.window
@@ -173,4 +206,13 @@ def _pack_filters(weights: Array, tile: int, q: int) -> Array:
     return np.asarray(split.transpose(0, 2, 1, 3))
 
 
-register("conv_winograd", Kernel(call="conv", score=_score, launches=_launches))
+register(
+    "conv_winograd",
+    Kernel(
+        call="conv",
+        score=_score,
+        launches=_launches,
+        tunables={"TILE": tuple(_FILTERS), **TUNABLES},
+        variants=_variants,
+    ),
+)

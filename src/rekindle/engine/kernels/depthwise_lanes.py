@@ -67,6 +67,7 @@ register(
         call="conv",
         score=_score,
         launches=_launches,
+        tunables={},
         isa=Isa(
             multiply_adds=0.14,  # every tap has its own bounds
             waves=2,

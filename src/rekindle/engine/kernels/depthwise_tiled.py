@@ -6,16 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rekindle._types import Target
-from rekindle.engine.kernels import Context, Kernel, Launch, register
+from rekindle.engine.kernels import Context, Kernel, Launch, Variant, register
 from rekindle.engine.kernels import _conv as conv
 from rekindle.engine.kernels._epilogue import epilogue
 from rekindle.engine.kernels._packing import depthwise_taps, padded_vector, zeros
-from rekindle.engine.kernels._tile import BLOCK, jobs_wanted, vector_width
+from rekindle.engine.kernels._tile import BLOCK, JOBS, jobs_wanted, vector_width
+from rekindle.engine.kernels._window import Window
 from rekindle.graph.lowering import LogicalCall
 
 _MOST_COLUMNS = 13
 """Input columns of a tile: each has a pointer, and scalar registers hold about that many."""
+_MOST_PIXELS = 8
 _WIDEST_WINDOW = 40
 """Columns of one pixel's window; a wider one unrolls into too much code."""
 
@@ -34,16 +35,14 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     if problem.is_empty:
         return []
     win, blocks = problem.window, -(-problem.c // BLOCK)
-    height, width = win.out
-    wanted = jobs_wanted(context.target, blocks * problem.n)
-    rows = -(-height // min(wanted, height))
+    rows = _rows(problem, context, context.setting("JOBS", JOBS[0]))
     lanes = vector_width(context.target)
     end = epilogue(call, 3, lanes)
     sizes = (
         problem.c, *win.size, *win.out, win.kernel[0], win.strides[0], *win.pads,
         win.dilations[0], rows,
     )  # fmt: skip
-    pixels = _pixels(context.target, width, win.kernel[1], win.strides[1], win.dilations[1])
+    pixels = context.setting("P", _pixels(win)[0])
     return [
         Launch(
             kernel="depthwise_tiled",
@@ -66,7 +65,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
                 *end.args,
                 call.output,
             ),
-            global_size=(-(-height // rows), blocks, problem.n),
+            global_size=(-(-win.out[0] // rows), blocks, problem.n),
             local_size=(1, 1, 1),
             flops=problem.flops(end.flops),
             bytes_moved=problem.nbytes + end.nbytes,
@@ -74,12 +73,37 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     ]
 
 
-def _pixels(target: Target, width: int, kernel: int, stride: int, dilation: int) -> int:
-    """Pixels of a tile: least waste at the end of a row, then widest."""
-    most = 8
-    while most > 1 and (most - 1) * stride + (kernel - 1) * dilation + 1 > _MOST_COLUMNS:
+def _pixels(win: Window) -> list[int]:
+    """Pixels of a tile: least waste at the end of a row first, then widest."""
+    width, most = win.out[1], _MOST_PIXELS
+    reach = (win.kernel[1] - 1) * win.dilations[1] + 1
+    while most > 1 and (most - 1) * win.strides[1] + reach > _MOST_COLUMNS:
         most -= 1
-    return min(range(1, min(most, width) + 1), key=lambda p: (-(-width // p) * (p + 2), -p))
+    return sorted(range(1, min(most, width) + 1), key=lambda p: (-(-width // p) * (p + 2), -p))
 
 
-register("depthwise_tiled", Kernel(call="conv", score=_score, launches=_launches))
+def _rows(problem: conv.Problem, context: Context, jobs: int) -> int:
+    """Rows of a job, for so many jobs a unit."""
+    height = problem.window.out[0]
+    columns = -(-problem.c // BLOCK) * problem.n
+    return -(-height // min(jobs_wanted(context.target, columns, jobs), height))
+
+
+def _variants(call: LogicalCall, context: Context) -> Sequence[Variant]:
+    problem = conv.problem(call, context)
+    cuts: dict[int, int] = {}
+    for jobs in JOBS:
+        cuts.setdefault(_rows(problem, context, jobs), jobs)
+    return [(("P", p), ("JOBS", jobs)) for jobs in cuts.values() for p in _pixels(problem.window)]
+
+
+register(
+    "depthwise_tiled",
+    Kernel(
+        call="conv",
+        score=_score,
+        launches=_launches,
+        tunables={"P": range(1, _MOST_PIXELS + 1), "JOBS": JOBS},
+        variants=_variants,
+    ),
+)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rekindle._types import DType, Target
-from rekindle.engine.kernels import Context, Isa, Kernel, Launch, Workspace, register
+from rekindle.engine.kernels import Context, Isa, Kernel, Launch, Variant, Workspace, register
 from rekindle.engine.kernels._matmul import Product, product, takes, terms
 from rekindle.engine.kernels._render import storage_type
 from rekindle.engine.kernels._weights import FLOAT
@@ -50,10 +50,10 @@ def _score(call: LogicalCall, context: Context) -> float:
     return fits * (8.0 if constant else 4.0 * (not what.transpose_b))
 
 
-def _cut(what: Product, target: Target) -> _Cut:
-    """The tile and the number of slices with the fewest clocks, by a model of the inner loop."""
+def _cuts(what: Product, target: Target) -> list[_Cut]:
+    """Tiles and numbers of slices, those with the fewest clocks first by a model of the loop."""
     simds = _SIMDS * target.compute_units
-    best: tuple[float, _Cut] | None = None
+    found: list[tuple[float, _Cut]] = []
     for rows, columns in _TILES:
         if (
             rows > what.m
@@ -71,17 +71,25 @@ def _cut(what: Product, target: Target) -> _Cut:
             clocks = -(-each // _STEP) * max(waves * valu, valu + _LATENCY)
             moved = 8 * slices * what.batches * what.m * what.n
             cost = clocks + (slices > 1) * (_SUM_CLOCKS + moved / _BYTES_PER_CLOCK)
-            if best is None or cost < best[0]:
-                best = cost, _Cut(rows, columns, slices, each)
-    assert best is not None
-    return best[1]
+            found.append((cost, _Cut(rows, columns, slices, each)))
+    return [cut for _, cut in sorted(found, key=lambda pair: pair[0])]
+
+
+def _variant(cut: _Cut) -> Variant:
+    return ("TM", cut.rows), ("TN", cut.columns), ("SLICES", cut.slices)
+
+
+def _variants(call: LogicalCall, context: Context) -> Sequence[Variant]:
+    return [_variant(cut) for cut in _cuts(product(call), context.target)]
 
 
 def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     if 0 in call.output.static_shape:
         return []
     what = product(call)
-    end, b, cut = what.epilogue(1), terms(what, context, upright=True), _cut(what, context.target)
+    end, b = what.epilogue(1), terms(what, context, upright=True)
+    cuts = _cuts(what, context.target)
+    cut = next((c for c in cuts if _variant(c) == context.variant), cuts[0])
     sliced = cut.slices > 1
     stored = storage_type(call.output.dtype)
     nbytes = 4 * cut.slices * what.batches * what.m * what.n
@@ -142,6 +150,12 @@ register(
         call="matmul",
         score=_score,
         launches=_launches,
+        tunables={
+            "TM": sorted({rows for rows, _ in _TILES}),
+            "TN": sorted({columns for _, columns in _TILES}),
+            "SLICES": range(1, _MOST_SLICES + 1),
+        },
+        variants=_variants,
         isa=Isa(
             multiply_adds=0.94,
             variants={  # of fewer sums more are addresses: they are for few rows or odd columns

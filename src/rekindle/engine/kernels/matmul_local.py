@@ -6,18 +6,31 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rekindle.engine.kernels import Context, Isa, Kernel, Launch, register
-from rekindle.engine.kernels._matmul import product, takes, terms
+from rekindle.engine.kernels import Context, Isa, Kernel, Launch, Variant, register
+from rekindle.engine.kernels._matmul import Product, product, takes, terms
 from rekindle.engine.kernels._render import storage_type
 from rekindle.graph.lowering import LogicalCall
 
 _SIDE = 16
 _COLUMNS = 4
+_ROWS = (8, 4, 2, 1)
 _GROUPS_PER_UNIT = 2
 
 
 def _score(call: LogicalCall, context: Context) -> float:
     return 5.0 * (context.target.family != "cpu" and takes(call))
+
+
+def _rows(what: Product, context: Context) -> int:
+    """Tall tiles read local memory least, but a card wants two work-groups a compute unit."""
+    across = -(-what.n // (_SIDE * _COLUMNS)) * what.batches
+    enough = _GROUPS_PER_UNIT * context.target.compute_units
+    return next((tm for tm in _ROWS if -(-what.m // (_SIDE * tm)) * across >= enough), _ROWS[-1])
+
+
+def _variants(call: LogicalCall, context: Context) -> Sequence[Variant]:
+    best = _rows(product(call), context)
+    return [(("TM", tm),) for tm in sorted(_ROWS, key=lambda tm: (tm != best, abs(tm - best)))]
 
 
 def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
@@ -26,12 +39,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     what = product(call)
     end, b = what.epilogue(1), terms(what, context)
     across = -(-what.n // (_SIDE * _COLUMNS))
-    enough = _GROUPS_PER_UNIT * context.target.compute_units
-    # Tall tiles read local memory least, but a card wants two work-groups a compute unit.
-    rows = next(
-        (tm for tm in (8, 4, 2) if -(-what.m // (_SIDE * tm)) * across * what.batches >= enough),
-        1,
-    )
+    rows = context.setting("TM", _rows(what, context))
     down = -(-what.m // (_SIDE * rows))
     return [
         Launch(
@@ -69,6 +77,8 @@ register(
         call="matmul",
         score=_score,
         launches=_launches,
+        tunables={"TM": _ROWS},
+        variants=_variants,
         isa=Isa(
             multiply_adds=0.75,  # 0.94 is the aim: bounds are checked for each element staged
             variants={("TM", "2"): 0.60, ("TM", "1"): 0.50},

@@ -58,4 +58,4 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     ]
 
 
-register("matmul_rows", Kernel(call="matmul", score=_score, launches=_launches))
+register("matmul_rows", Kernel(call="matmul", score=_score, launches=_launches, tunables={}))

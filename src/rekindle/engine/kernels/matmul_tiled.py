@@ -7,11 +7,28 @@ from collections.abc import Sequence
 import numpy as np
 
 from rekindle._types import DType
-from rekindle.engine.kernels import Argument, Context, Kernel, Launch, Packed, Workspace, register
+from rekindle.engine.kernels import (
+    Argument,
+    Context,
+    Kernel,
+    Launch,
+    Packed,
+    Variant,
+    Workspace,
+    register,
+)
 from rekindle.engine.kernels._epilogue import vectorizes
 from rekindle.engine.kernels._matmul import Product, product, takes, weights
 from rekindle.engine.kernels._render import storage_type
-from rekindle.engine.kernels._tile import BLOCK, Tile, choose_tile, jobs_wanted, vector_width
+from rekindle.engine.kernels._tile import (
+    BLOCK,
+    TUNABLES,
+    Tile,
+    choose_tile,
+    jobs_wanted,
+    tile_variants,
+    vector_width,
+)
 from rekindle.engine.kernels._weights import BFLOAT16, FLOAT, HALF, INT4, INT8, Weights
 from rekindle.graph.ir import Array
 from rekindle.graph.lowering import LogicalCall
@@ -26,14 +43,24 @@ def _score(call: LogicalCall, context: Context) -> float:
     return 10.0 * (context.target.family == "cpu" and takes(call))
 
 
+def _width(what: Product, context: Context) -> int:
+    """Floats of a vector."""
+    return 8 if what.n < BLOCK else vector_width(context.target)
+
+
+def _variants(call: LogicalCall, context: Context) -> Sequence[Variant]:
+    what = product(call)
+    size = what.m, -(-what.n // BLOCK), what.batches
+    return tile_variants(context.target, *size, ragged=True, width=_width(what, context))
+
+
 def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     if 0 in call.output.static_shape:
         return []
     what = product(call)
-    width = 8 if what.n < BLOCK else vector_width(context.target)
-    tile = choose_tile(
-        context.target, what.m, -(-what.n // BLOCK), what.batches, ragged=True, width=width
-    )
+    width = _width(what, context)
+    size = what.m, -(-what.n // BLOCK), what.batches
+    tile = choose_tile(context.target, *size, ragged=True, width=width, wanted=context.variant)
     panels = -(-what.n // (tile.blocks * BLOCK))
     stored = weights(what, context, _DECODES)
     narrow = what.n < width
@@ -137,4 +164,13 @@ def _pack(
     )
 
 
-register("matmul_tiled", Kernel(call="matmul", score=_score, launches=_launches))
+register(
+    "matmul_tiled",
+    Kernel(
+        call="matmul",
+        score=_score,
+        launches=_launches,
+        tunables=TUNABLES,
+        variants=_variants,
+    ),
+)
