@@ -110,11 +110,28 @@ class ForbiddenError(RekindleError):
     http_status = 403
 
 
+class AuthenticationError(ForbiddenError):
+    """The server asks for an API key, and there was none, or a wrong one."""
+
+    http_status = 401
+
+
 class BusyError(RekindleError):
     """The server is full, draining, loading, or restarting a worker: try again later."""
 
     exit_code = 10
     http_status = 503
+
+
+class RateLimitError(BusyError):
+    """One caller has asked too often; others are served."""
+
+    http_status = 429
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after_s: int = 1) -> None:
+        super().__init__(message, hint=hint or f"again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+        """When asking again will help, in whole seconds."""
 
 
 class DeadlineError(RekindleError):

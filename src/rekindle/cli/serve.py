@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rekindle.serve.settings import Settings
 
 _NEEDED = ("fastapi", "uvicorn", "grpc", "google.protobuf", "orjson", "multipart",
-           "prometheus_client")  # fmt: skip
+           "prometheus_client", "limits")  # fmt: skip
 _ISOLATIONS = ("process", "thread")
 
 
@@ -61,6 +61,19 @@ Watch = Annotated[
     float | None,
     typer.Option(min=0.1, metavar="SECONDS", help="Take up changed models this often."),
 ]
+ApiKeys = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Let in only who has a key of this file (rekindle keys)."),
+]
+RateLimit = Annotated[
+    str | None,
+    typer.Option(metavar="RATE", help="How often one caller may ask, as in 10/second."),
+]
+MaxRequest = Annotated[str, typer.Option(metavar="SIZE", help="The largest request that is taken.")]
+TlsCert = Annotated[
+    Path | None, typer.Option(metavar="PEM", help="Certificate chain: encrypt both protocols.")
+]
+TlsKey = Annotated[Path | None, typer.Option(metavar="PEM", help="The certificate's key.")]
 
 TritonMetrics = Annotated[
     bool, typer.Option("--triton-metrics", help="Metrics under Triton's names, too.")
@@ -84,6 +97,11 @@ def serve(
     threads: Threads = None,
     watch: Watch = None,
     triton_metrics: TritonMetrics = False,
+    api_keys: ApiKeys = None,
+    rate_limit: RateLimit = None,
+    max_request: MaxRequest = "64MiB",
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
 ) -> Outcome:
     """Serve a folder of models over REST and gRPC, until Ctrl-C or SIGTERM."""
     chosen: dict[str, Any] = {
@@ -100,6 +118,11 @@ def serve(
         "threads": threads,
         "watch_s": watch,
         "triton_metrics": triton_metrics,
+        "max_request_bytes": _size(max_request),
+        "api_keys": api_keys,
+        "rate_limit": rate_limit,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
     }
     settings = _settings(repository, memory_budget, isolation, chosen)
     from rekindle.serve.server import run
@@ -119,6 +142,12 @@ def serve(
     return Outcome({"stopped": True, "answered": True}, draw)
 
 
+def _size(text: str) -> int:
+    from rekindle.runtime._options import parse_bytes
+
+    return parse_bytes(text)
+
+
 def _settings(
     repository: str | None, budget: str | None, isolation: str | None, chosen: dict[str, Any]
 ) -> Settings:
@@ -131,12 +160,11 @@ def _settings(
     if isolation is not None and isolation not in _ISOLATIONS:
         raise UsageError(f"unknown isolation {isolation!r}", hint="one of process, thread")
     from rekindle.hub.names import BUNDLED
-    from rekindle.runtime._options import parse_bytes
     from rekindle.serve.settings import DEFAULT_ISOLATION, Settings
 
     return Settings(
         Path(repository) if repository else BUNDLED,
-        memory_budget=parse_bytes(budget) if budget else None,
+        memory_budget=_size(budget) if budget else None,
         isolation=isolation or DEFAULT_ISOLATION,  # type: ignore[arg-type]
         **chosen,
     )
@@ -151,7 +179,7 @@ def _installed(name: str) -> bool:
 
 def _say_started(page: Page, server: Server) -> None:
     settings = server.settings
-    page.line(f"REST   http://{settings.host}:{server.http_port}  (API: /docs)")
+    page.line(f"REST   {server.url}  (API: /docs)")
     page.line(f"gRPC   {settings.host}:{server.grpc_port}")
     budget = f"{settings.memory_budget:,} bytes" if settings.memory_budget else "no limit"
     page.line(f"models {settings.repository}  (isolation: {settings.isolation}, memory: {budget})")
@@ -181,7 +209,9 @@ def _example(server: Server) -> str:
     """A curl command for the first model, with zeros for its inputs."""
     slot = next(slot for slot in server.plane.fleet.slots() if slot.instance is not None)
     assert slot.instance is not None
-    url = f"http://{server.settings.host}:{server.http_port}/v2/models/{slot.entry.name}"
+    url = f"{server.url}/v2/models/{slot.entry.name}"
+    if server.settings.api_keys is not None:
+        url = f"-H 'X-API-Key: rk_...' {url}"
     specs = slot.instance.opened.inputs
     sizes = [d for spec in specs for d in spec.shape[1:] if isinstance(d, int)]
     if len(specs) != 1 or len(sizes) > 1 or sum(sizes) > 16:

@@ -13,6 +13,9 @@ from fastapi import APIRouter
 
 from rekindle._errors import NotFoundError, UsageError
 from rekindle._log import logger
+from rekindle.serve.access import tls
+from rekindle.serve.access.exposure import check_exposure
+from rekindle.serve.access.gate import Gate
 from rekindle.serve.dataplane import DataPlane
 from rekindle.serve.grpc.service import make_server
 from rekindle.serve.rest import build_app
@@ -33,7 +36,8 @@ class Server:
     async def start(self) -> None:
         """Bind both ports and begin to load the models.
 
-        UsageError where a port is taken, NotFoundError where there is no repository.
+        UsageError where a port is taken, keys or certificate cannot be used, or the server would
+        be too open; NotFoundError where there is no repository.
         """
         settings = self.settings
         if not settings.repository.exists():
@@ -41,9 +45,11 @@ class Server:
                 f"{settings.repository}: no such model repository",
                 hint="a folder with <name>/<version>/model.onnx, or a model file",
             )
+        check_exposure(settings)
+        gate, self._tls = Gate(settings), tls.load(settings.tls_cert, settings.tls_key)
         self.plane = DataPlane(settings)
         listening = _listen(settings.host, settings.http_port)
-        self._grpc = make_server(self.plane)
+        self._grpc = make_server(self.plane, gate)
         try:
             self.grpc_port = self._bind_grpc()
         except UsageError:
@@ -51,17 +57,25 @@ class Server:
             raise
         self.http_port: int = listening.getsockname()[1]
         config = uvicorn.Config(
-            Observed(build_app(self.plane, self._routers), self.plane.listeners),
+            Observed(build_app(self.plane, gate, self._routers), self.plane.listeners),
             log_config=None,
             access_log=False,
             server_header=False,
             lifespan="off",
             timeout_graceful_shutdown=5,
+            ssl_certfile=self._tls.certificate if self._tls else None,
+            ssl_keyfile=self._tls.key if self._tls else None,
         )
         self._http = _Uvicorn(config)
         self._serving = asyncio.create_task(self._http.serve(sockets=[listening]))
         await self._grpc.start()
         self._loading = asyncio.create_task(self.plane.fleet.start())
+
+    @property
+    def url(self) -> str:
+        """Where the HTTP face answers, once started."""
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://{_bracketed(self.settings.host)}:{self.http_port}"
 
     async def loaded(self) -> None:
         """Wait until every model has been loaded once, or refused."""
@@ -107,7 +121,10 @@ class Server:
     def _bind_grpc(self) -> int:
         address = f"{_bracketed(self.settings.host)}:{self.settings.grpc_port}"
         try:
-            port = self._grpc.add_insecure_port(address)
+            if self._tls is None:
+                port = self._grpc.add_insecure_port(address)
+            else:
+                port = self._grpc.add_secure_port(address, self._tls.grpc())
         except RuntimeError:
             port = 0
         if not port:

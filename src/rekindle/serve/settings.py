@@ -25,6 +25,13 @@ class Settings:
     """What loaded models may take together; None: no limit."""
     allow_model_control: bool = False
     """Whether callers may load and unload models."""
+    api_keys: Path | None = None
+    """A file of API keys (`rekindle keys`); None: everybody may call."""
+    rate_limit: str | None = None
+    """How often one caller may ask, as in "10/second"; None: as often as it likes."""
+    tls_cert: Path | None = None
+    """Certificate chain and key in PEM: both protocols are then encrypted."""
+    tls_key: Path | None = None
     isolation: Isolation = DEFAULT_ISOLATION
     provider: str = "auto"
     device: str | None = None

@@ -8,12 +8,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from rekindle._errors import NotBuiltError, RekindleError
+from rekindle._errors import InputError, NotBuiltError, RateLimitError, RekindleError
 from rekindle._log import logger
 from rekindle.serve import control, describe
+from rekindle.serve.access.gate import Gate, Need
 from rekindle.serve.dataplane import DataPlane
 from rekindle.serve.grpc import codec, schema
+from rekindle.serve.grpc.gate import admit, needed
 from rekindle.serve.grpc.observed import Observed
 
 SERVICE = "inference.GRPCInferenceService"
@@ -91,25 +94,23 @@ class Service:
         return codec.write_response(await self._plane.infer(asked))
 
 
-def add_to(server: grpc.aio.Server, plane: DataPlane) -> None:
+def add_to(server: grpc.aio.Server, plane: DataPlane, gate: Gate) -> None:
     """Register both services on a server."""
     service = Service(plane)
     handlers = {}
     for name, request, response, streams in schema.methods(SERVICE):
         if streams:
             handlers[name] = grpc.stream_stream_rpc_method_handler(
-                _stream(service),
-                request_deserializer=request.FromString,
+                _stream(service, gate, request),
                 response_serializer=response.SerializeToString,
             )
             continue
         if name == "ModelInfer":
-            call = _guarded(service.infer)
+            call: Unary = service.infer
         else:
-            call = _guarded(_plain(getattr(service, name, None), name, response))
+            call = _plain(getattr(service, name, None), name, response)
         handlers[name] = grpc.unary_unary_rpc_method_handler(
-            call,
-            request_deserializer=request.FromString,
+            _guarded(call, gate, needed(name), request),
             response_serializer=response.SerializeToString,
         )
     server.add_generic_rpc_handlers(
@@ -117,7 +118,7 @@ def add_to(server: grpc.aio.Server, plane: DataPlane) -> None:
     )
 
 
-def make_server(plane: DataPlane) -> grpc.aio.Server:
+def make_server(plane: DataPlane, gate: Gate) -> grpc.aio.Server:
     """A server without ports; messages may be as large as the settings allow."""
     size = plane.settings.max_request_bytes + _FRAMING_BYTES
     server = grpc.aio.server(
@@ -129,7 +130,7 @@ def make_server(plane: DataPlane) -> grpc.aio.Server:
             ("grpc.so_reuseport", 0),
         ],
     )
-    add_to(server, plane)
+    add_to(server, plane, gate)
     return server
 
 
@@ -158,15 +159,20 @@ def _value(key: str, value: Any) -> Any:
     return schema.enum_number("inference.DataType", value) if key == "data_type" else value
 
 
-def _guarded(call: Unary) -> Unary:
-    """Errors as status codes; a bug is INTERNAL and in the log, not in the answer."""
+def _guarded(call: Unary, gate: Gate, need: Need, kind: Any) -> Unary:
+    """Errors as status codes; a bug is INTERNAL and in the log, not in the answer.
 
-    async def guarded(request: Any, context: Any) -> Any:
+    The message comes as bytes: who may not call must not make us read it, and what is no message
+    is the caller's error, which gRPC itself would call INTERNAL.
+    """
+
+    async def guarded(data: bytes, context: Any) -> Any:
         try:
-            return await call(request, context)
+            admit(gate, need, context)
+            return await call(_read(kind, data), context)
         except RekindleError as error:
             code = _CODES.get(error.http_status, grpc.StatusCode.INTERNAL)
-            await context.abort(code, str(error))
+            await context.abort(code, str(error), _trailer(error, context))
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -176,23 +182,41 @@ def _guarded(call: Unary) -> Unary:
     return guarded
 
 
-def _stream(service: Service) -> Callable[[Any, Any], AsyncIterator[Any]]:
-    async def one(request: Any, context: Any) -> Any:
+def _read(kind: Any, data: bytes) -> Any:
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise InputError(f"the message is no {kind.DESCRIPTOR.name}") from None
+
+
+def _trailer(error: RekindleError, context: Any) -> tuple[tuple[str, str], ...]:
+    """What HTTP says in Retry-After; empty leaves the trailers that are set as they are."""
+    if isinstance(error, RateLimitError):
+        return (*(context.trailing_metadata() or ()), ("retry-after", str(error.retry_after_s)))
+    return ()
+
+
+def _stream(service: Service, gate: Gate, kind: Any) -> Callable[[Any, Any], AsyncIterator[Any]]:
+    async def one(data: bytes, context: Any) -> Any:
+        identity = ""
         try:
+            admit(gate, "infer", context)  # each request of a stream counts
+            request = _read(kind, data)
+            identity = request.id
             return _StreamResponse(infer_response=await service.infer(request, context))
         except RekindleError as error:
             failed = _StreamResponse(error_message=str(error))
-            failed.infer_response.id = request.id
+            failed.infer_response.id = identity
             return failed
 
-    async def stream(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    async def stream(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
         """Answers in the order of the requests, several of which are worked on at a time."""
         running: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue(_STREAM_AHEAD)
 
         async def read() -> None:
             try:
-                async for request in requests:
-                    await running.put(asyncio.create_task(one(request, context)))
+                async for data in requests:
+                    await running.put(asyncio.create_task(one(data, context)))
             finally:
                 await running.put(None)
 

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from fastapi import APIRouter, FastAPI
 
 import rekindle
+from rekindle.serve.access.gate import Gate
 from rekindle.serve.dataplane import DataPlane
 from rekindle.serve.rest import errors, friendly, metrics, v2
+from rekindle.serve.rest.gate import GateMiddleware
 
 
-def build_app(plane: DataPlane, routers: Sequence[APIRouter] = ()) -> FastAPI:
-    """The application; `routers` are mounted beside its own routes (pages, applications)."""
+def build_app(plane: DataPlane, gate: Gate, routers: Sequence[APIRouter] = ()) -> FastAPI:
+    """The application behind its gate; `routers` are mounted beside its own routes (pages,
+    applications).
+    """
     app = FastAPI(
         title="Rekindle",
         version=rekindle.__version__,
@@ -21,6 +25,7 @@ def build_app(plane: DataPlane, routers: Sequence[APIRouter] = ()) -> FastAPI:
         redoc_url=None,
     )
     errors.install(app)
+    app.add_middleware(GateMiddleware, gate=gate)
     app.include_router(v2.router(plane))
     app.include_router(friendly.router(plane))
     app.include_router(metrics.router(plane))

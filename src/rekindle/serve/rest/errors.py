@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rekindle._errors import RekindleError
+from rekindle._errors import AuthenticationError, RateLimitError, RekindleError
 from rekindle._log import logger
 from rekindle.serve.rest.body import JSON, dumps
 
@@ -18,9 +18,20 @@ RETRY_AFTER_S = 1
 Handler = Callable[[Request, Exception], Response | Awaitable[Response]]
 
 
-def error_response(status: int, message: str) -> Response:
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else None
+def error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     return Response(dumps({"error": message}), status, headers, media_type=JSON)
+
+
+def respond(error: RekindleError) -> Response:
+    """The response for an error of ours, with what a client should do next in its headers."""
+    headers = {}
+    if isinstance(error, AuthenticationError):
+        headers["WWW-Authenticate"] = 'Bearer, Basic realm="rekindle"'  # browsers ask by the latter
+    elif isinstance(error, RateLimitError):
+        headers["Retry-After"] = str(error.retry_after_s)
+    elif error.http_status == 503:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    return error_response(error.http_status, str(error), headers)
 
 
 def install(app: FastAPI) -> None:
@@ -28,7 +39,7 @@ def install(app: FastAPI) -> None:
 
     async def known(request: Request, error: Exception) -> Response:
         assert isinstance(error, RekindleError)
-        return error_response(error.http_status, str(error))
+        return respond(error)
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

@@ -52,10 +52,12 @@ def failing(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _MEANINGS = {
     400: "the request is wrong",
+    401: "no API key, or a wrong one",
     403: "not allowed",
     404: "no such model or version",
     413: "the body is too large",
     422: "the model cannot be used",
+    429: "too many requests of one caller",
     501: "not built",
     503: "full, loading, or shutting down",
     504: "the deadline passed",

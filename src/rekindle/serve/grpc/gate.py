@@ -1,0 +1,40 @@
+"""The gate before the gRPC calls."""
+
+from __future__ import annotations
+
+import urllib.parse
+from typing import Any
+
+from rekindle.serve.access.gate import Gate, Need
+
+_NEEDS: dict[str, Need] = {
+    "ServerLive": "open",
+    "ServerReady": "open",
+    "ModelInfer": "infer",
+    "ModelStreamInfer": "infer",
+    "RepositoryModelLoad": "admin",
+    "RepositoryModelUnload": "admin",
+}
+"""Every other call describes: any key will do."""
+
+
+def needed(method: str) -> Need:
+    """What a call of the inference service needs."""
+    return _NEEDS.get(method, "look")
+
+
+def admit(gate: Gate, need: Need, context: Any) -> str:
+    """As `Gate.admit`, with the key from the call's metadata."""
+    if not gate.asks or need == "open":
+        return ""
+    metadata = dict(context.invocation_metadata() or ())
+    presented = metadata.get("x-api-key")
+    if not presented:
+        kind, _, value = str(metadata.get("authorization", "")).partition(" ")
+        presented = value.strip() if kind.lower() == "bearer" else None
+    return gate.admit(need, presented, _address(context.peer()))
+
+
+def _address(peer: str) -> str:
+    """The host of `ipv4:127.0.0.1:54321` or `ipv6:%5B::1%5D:54321`: a port is no identity."""
+    return urllib.parse.unquote(peer).rpartition(":")[0]

@@ -1,0 +1,93 @@
+"""The gate before the HTTP routes: pure ASGI, so that a request that passes costs nothing more."""
+
+from __future__ import annotations
+
+import base64
+import re
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rekindle._errors import ForbiddenError, RekindleError
+from rekindle.serve.access.gate import Gate, Need
+from rekindle.serve.rest.errors import respond
+
+_RULES: tuple[tuple[str, str, Need], ...] = (
+    ("GET", r"/v2/health/(live|ready)", "open"),
+    ("GET", r"/metrics", "metrics"),
+    ("POST", r"/v2/repository/models/.*", "admin"),
+    ("POST", r"/models/load", "admin"),
+    ("DELETE", r"/.*", "admin"),
+    ("GET", r"/health|/models|/docs|/openapi\.json", "look"),
+    ("GET", r"/v2(/models/.*)?", "look"),
+    ("POST", r"/v2/repository/index", "look"),
+)
+_COMPILED = [(method, re.compile(pattern, re.DOTALL), need) for method, pattern, need in _RULES]
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class GateMiddleware:
+    """Answers 401, 403 or 429 itself; what may pass goes on with `scope["rekindle.caller"]`."""
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app = app
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        try:
+            scope["rekindle.caller"] = self._admit(scope)
+        except RekindleError as error:
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+            else:
+                await respond(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _admit(self, scope: Scope) -> str:
+        wanted = {b"authorization", b"x-api-key", b"origin", b"host"}
+        headers = {k: v.decode("latin-1") for k, v in scope["headers"] if k in wanted}
+        method = scope.get("method", "GET")
+        if "websocket" in scope["type"] or method not in _SAFE:
+            _check_origin(headers.get(b"origin"), headers.get(b"host"))
+        if not self._gate.asks:
+            return ""
+        need = needed(method, scope["path"])
+        presented = headers.get(b"x-api-key") or _presented(headers.get(b"authorization"))
+        return self._gate.admit(need, presented, (scope.get("client") or ("",))[0])
+
+
+def needed(method: str, path: str) -> Need:
+    """What a call needs; what no rule names, pages of other rooms among it, needs `infer`."""
+    for known, pattern, need in _COMPILED:
+        if known == method and pattern.fullmatch(path):
+            return need
+    return "infer"
+
+
+def _presented(authorization: str | None) -> str | None:
+    """The key of `Bearer KEY`, or the password of `Basic`, which is what a browser asks for."""
+    kind, _, value = (authorization or "").partition(" ")
+    if kind.lower() == "bearer":
+        return value.strip()
+    if kind.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(value.strip(), validate=True).decode("latin-1").partition(":")[2]
+    except ValueError:  # not ASCII, not Base64
+        return None
+
+
+def _check_origin(origin: str | None, host: str | None) -> None:
+    """A page from elsewhere must not act through its reader's browser.
+
+    Browsers name the page's origin in every call that changes something; programs name none.
+    """
+    if origin is not None and urlsplit(origin).netloc.lower() != (host or "").lower():
+        raise ForbiddenError(
+            f"a page of {origin[:80]!r} may not call this server",
+            hint="a proxy in front must pass the Host header on",
+        )
