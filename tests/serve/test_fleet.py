@@ -186,7 +186,7 @@ def test_a_model_chosen_to_go_cannot_be_pinned_any_more(
         fleet = server.plane.fleet
         slot = fleet.find("affine")
         old = slot.instance
-        closing = asyncio.create_task(fleet._close(slot, "evicted"))
+        closing = fleet._close(slot, "evicted")
         new = await fleet.acquire(slot)  # before the closing has had its first turn
         await closing
         assert new is not old
@@ -225,6 +225,82 @@ def test_a_new_version_replaces_the_old_one_without_a_gap(
     assert factor(server) == ("10", 10)
     with pytest.raises(NotFoundError, match="served: 10"):
         factor(server, version="9")
+
+
+def test_a_new_version_evicts_the_old_one_where_both_do_not_fit(
+    start: Callable[..., Running], tmp_path: Path
+) -> None:
+    """Who asks meanwhile waits for the new one; nobody is refused."""
+    put(tmp_path, "affine", "1", affine(1.0))
+    server = start(tmp_path)
+    diary, fleet = Diary(server), server.plane.fleet
+    fleet.budget.capacity = 100_000_000
+    put(tmp_path, "affine", "2", affine(2.0))
+    fleet._known_bytes[path_of(server, "2")] = 100_000_000
+
+    async def reload() -> list[Any]:
+        loading = asyncio.create_task(fleet.load("affine"))
+        while fleet.find("affine").instance is not None:
+            await asyncio.sleep(0)
+        asked = [server.plane.infer(InferRequest("affine", {"x": X})) for _ in range(5)]
+        found = await asyncio.gather(*asked)
+        await loading
+        return found
+
+    assert {answer.version for answer in server.do(reload())} == {"2"}
+    assert diary.lines == ["evicted affine 1", "loaded affine 2"]
+    assert fleet.budget.used <= fleet.budget.capacity
+
+
+def path_of(server: Running, version: str) -> tuple[object, ...]:
+    """What a version's size is remembered by."""
+    index = server.do(server.plane.fleet._scan())
+    entry = next(e for e in index.wanted("affine") if e.version == version)
+    return entry.path, entry.fingerprint
+
+
+def test_a_load_waits_for_models_in_use_and_then_is_refused_with_figures(
+    start: Callable[..., Running], repository: Path
+) -> None:
+    server = start(repository, room_s=0.05)
+    fleet = server.plane.fleet
+
+    async def crowd() -> None:
+        slots = fleet.slots()
+        fleet.budget.capacity = 100_000_000
+        await fleet._close(slots[0], "evicted")
+        fleet._known_bytes = dict.fromkeys(fleet._known_bytes, fleet.budget.capacity)
+        await fleet.acquire(slots[1])
+        try:
+            with pytest.raises(BusyError, match=r"0\.05 s: mixing version 1") as caught:
+                await fleet.acquire(slots[0])
+            needed, free = fleet.budget.capacity, fleet.budget.capacity - fleet.budget.used
+            assert f"needs {needed:,} bytes; {free:,} of the budget's {needed:,}" in str(
+                caught.value
+            )
+        finally:
+            fleet.release(slots[1])
+        await fleet.acquire(slots[0])  # now that it is idle, it goes
+        assert slots[1].instance is None
+        fleet.release(slots[0])
+
+    server.do(crowd())
+
+
+def test_two_loads_at_once_load_once(start: Callable[..., Running], tmp_path: Path) -> None:
+    put(tmp_path, "affine", "1", affine(1.0))
+    server = start(tmp_path)
+    diary, fleet = Diary(server), server.plane.fleet
+    put(tmp_path, "affine", "2", affine(2.0))
+
+    async def twice() -> None:
+        await asyncio.gather(fleet.load("affine"), fleet.load("affine"))
+
+    server.do(twice())
+    until(lambda: "replaced affine 1" in diary.lines)
+    assert sorted(diary.lines) == ["loaded affine 2", "replaced affine 1"]
+    assert len(fleet._loaded) == 1
+    assert len(fleet._changing) == 0
 
 
 def test_a_broken_new_version_changes_nothing(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import defaultdict
 
 from rekindle._errors import BusyError, DeadlineError, InputError, RekindleError
 from rekindle.serve.batching.batcher import Answer, Batch
 from rekindle.serve.events import Listener, Listeners
-from rekindle.serve.fleet import Fleet, Slot
+from rekindle.serve.fleet import Fleet, Slot, SlotGoneError
 from rekindle.serve.instance import Instance
 from rekindle.serve.messages import InferRequest, InferResponse
 from rekindle.serve.observe import calls
@@ -87,19 +88,24 @@ class DataPlane:
 
     async def model(self, name: str, version: str = "") -> tuple[Slot, Instance]:
         """A model's slot and its loaded instance, to look at; loads it where needed."""
-        slot = self.fleet.find(name, version)
-        instance = await self.fleet.acquire(slot)
+        slot, instance = await self._pin(InferRequest(name, {}, version))
         self.fleet.release(slot)
         return slot, instance
 
+    async def _pin(self, request: InferRequest) -> tuple[Slot, Instance]:
+        """The model a request wants, pinned; the new one where it is replaced meanwhile."""
+        while True:
+            slot = self.fleet.find(request.model, request.version)
+            request.served_by = slot.entry.version
+            with contextlib.suppress(SlotGoneError):
+                return slot, await self.fleet.acquire(slot)
+
     async def _infer(self, request: InferRequest) -> InferResponse:
         deadline = request.deadline or time.monotonic() + self.settings.timeout_s
-        slot = self.fleet.find(request.model, request.version)
-        request.served_by = slot.entry.version
         try:
             # The loop's own clock may have another origin than the monotonic clock.
             async with asyncio.timeout(max(deadline - time.monotonic(), 0.0)):
-                instance = await self.fleet.acquire(slot)
+                slot, instance = await self._pin(request)
                 try:
                     answer = await instance.infer(request, deadline)
                 finally:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from rekindle._errors import BusyError, MemoryLimitError, NotFoundError, RekindleError
 from rekindle._log import logger
@@ -22,6 +23,10 @@ from rekindle.serve.events import Listener
 from rekindle.serve.instance import Instance
 from rekindle.serve.repository import Entry, Index, ModelConfig, scan, version_order
 from rekindle.serve.settings import Settings
+
+
+class SlotGoneError(BusyError):
+    """The version was replaced or unloaded while a request waited for it: look for it again."""
 
 
 class Key(NamedTuple):
@@ -48,6 +53,8 @@ class Slot:
     """Whether it has been loaded once: its files, its signature and a dummy run were good."""
     error: RekindleError | None = None
     """Why it could not be loaded when it was first tried."""
+    gone: bool = False
+    """Replaced or unloaded: nobody finds it any more."""
 
     @property
     def ready(self) -> bool:
@@ -87,6 +94,9 @@ class Fleet:
         self._room = asyncio.Lock()
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+        # A lock for as long as somebody holds or awaits it: names come from callers.
+        self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.started = False
 
     # What there is
@@ -125,7 +135,10 @@ class Fleet:
     # Using one
 
     async def acquire(self, slot: Slot) -> Instance:
-        """The slot's loaded model, pinned: `release` it after use. Loads it where needed."""
+        """The slot's loaded model, pinned: `release` it after use. Loads it where needed.
+
+        SlotGoneError: `find` the model again.
+        """
         if slot.instance is not None:
             self.budget.pin(slot.key)
             return slot.instance
@@ -174,6 +187,10 @@ class Fleet:
 
         Raises what loading raises; the versions that ran before then go on.
         """
+        async with self._changes(name):
+            await self._load_model(name, config)
+
+    async def _load_model(self, name: str, config: ModelConfig | None) -> None:
         if config is not None:
             self._overrides[name] = config
         index = await self._scan()
@@ -204,19 +221,21 @@ class Fleet:
         for key in [key for key in self._problems if key[0] == name]:
             del self._problems[key]
         self._slots[name] = dict(sorted(new.items(), key=lambda pair: version_order(pair[0])))
-        gone = [slot for slot in old.values() if slot not in new.values()]
-        for slot in gone:
+        for slot in [slot for slot in old.values() if slot not in new.values()]:
+            # At once: an old version that was evicted and is asked for would evict the new one.
+            self._abandon(slot)
             self._in_background(self._retire(slot, "replaced"))
 
     async def unload(self, name: str) -> None:
         """Stop serving a model; returns when its requests are done and its memory is back."""
-        if name not in self._slots:
-            raise self._unknown(name)
-        slots = self._slots.pop(name)
-        self._unloaded[name] = "unloaded"
-        self._overrides.pop(name, None)
-        for slot in slots.values():
-            await self._retire(slot, "unloaded")
+        async with self._changes(name):
+            if name not in self._slots:
+                raise self._unknown(name)
+            slots = self._slots.pop(name)
+            self._unloaded[name] = "unloaded"
+            self._overrides.pop(name, None)
+            for slot in slots.values():
+                await self._retire(slot, "unloaded")
 
     async def refresh(self) -> None:
         """Take up what has changed in the repository."""
@@ -240,8 +259,9 @@ class Fleet:
         for task in [*self._tasks, *loading]:
             task.cancel()
         await asyncio.gather(*self._tasks, *loading, return_exceptions=True)
-        left = list(self._loaded.values())
-        await asyncio.gather(*(self._close(slot, "shutdown") for slot in left))
+        for slot in list(self._loaded.values()):
+            self._close(slot, "shutdown")
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     # Loading
 
@@ -253,7 +273,8 @@ class Fleet:
         try:
             instance = await self._load(slot)
         except asyncio.CancelledError:
-            self._answer(slot, BusyError("the server is shutting down"))
+            why = "the model was replaced" if slot.gone else "the server is shutting down"
+            self._answer(slot, (SlotGoneError if slot.gone else BusyError)(why))
             raise
         except Exception as error:  # every waiter must hear of it
             known = error if isinstance(error, RekindleError) else RekindleError(repr(error))
@@ -325,44 +346,68 @@ class Fleet:
             fits = False
         if not fits and (victims := self.budget.victims(0, keep=key) or self._idle(key)):
             for victim in victims:
-                self._in_background(self._close(self._loaded[victim], "evicted"))
+                self._close(self._loaded[victim], "evicted")
 
     def _idle(self, keep: Key) -> list[Key]:
         """Every other model that nobody uses."""
         return [k for k in self._loaded if k != keep and not self.budget.holding(k).pins]
 
     async def _make_room(self, key: Key, nbytes: int) -> None:
-        async with self._room:  # in turn: a small model must not overtake a large one for ever
-            while not self.budget.reserve(key, nbytes):
-                await self._free_some(self.budget.victims(nbytes))
+        """Reserve, and evict for it; BusyError where those in use do not become idle in time."""
+        wait_s = self._settings.room_s
+        try:
+            # In turn: a small model must not overtake a large one for ever.
+            async with asyncio.timeout(wait_s), self._room:
+                while not self.budget.reserve(key, nbytes):
+                    await self._free_some(self.budget.victims(nbytes))
+        except TimeoutError:
+            used, capacity = self.budget.used, self.budget.capacity or 0
+            busy = sorted({str(k) for k in self._loaded if self.budget.holding(k).pins})
+            raise BusyError(
+                f"{key} needs {nbytes:,} bytes; {max(capacity - used, 0):,} of the budget's "
+                f"{capacity:,} are free, and what is in use stayed so for {wait_s:g} s: "
+                f"{', '.join(busy) or 'models that are being loaded'}",
+                hint="try again later, unload a model, or raise --memory-budget",
+            ) from None
 
     async def _free_some(self, victims: list[Key] | None) -> None:
         """Evict; where there is nobody to evict, wait until somebody is idle or has left."""
         if victims:
-            closing = (self._close(self._loaded[key], "evicted") for key in victims)
-            await asyncio.gather(*closing)
+            closing = [self._close(self._loaded[key], "evicted") for key in victims]
+            # Whoever gives up waiting for room does not stop what is being given back.
+            await asyncio.shield(asyncio.gather(*closing))
         else:
             self._changed.clear()
             await self._changed.wait()
 
     async def _retire(self, slot: Slot, reason: str) -> None:
         """Give a slot up once nobody uses it; it is no longer found, so nobody new comes."""
+        self._abandon(slot)
         if slot.loading is not None:
-            slot.loading.cancel()
             await asyncio.wait({slot.loading})
         while slot.instance is not None and self.budget.holding(slot.key).pins:
             self._changed.clear()
             await self._changed.wait()
         if slot.instance is not None:
-            await self._close(slot, reason)
+            await asyncio.shield(self._close(slot, reason))
 
-    def _close(self, slot: Slot, reason: str) -> Coroutine[Any, Any, None]:
-        """Take the instance out at once, before anybody can pin it; the rest is to be awaited."""
+    def _abandon(self, slot: Slot) -> None:
+        """Nobody finds this slot any more: who waits for it looks again, its load ends."""
+        if not slot.gone and slot.loading is not None:
+            slot.loading.cancel()
+        slot.gone = True
+
+    def _close(self, slot: Slot, reason: str) -> asyncio.Task[None]:
+        """Take the instance out at once, before anybody can pin it; done when it is given back."""
         instance, slot.instance = slot.instance, None
         assert instance is not None
         del self._loaded[slot.key]
         self.budget.leave(slot.key)
-        return self._give_back(slot.key, instance, reason)
+        giving = self._give_back(slot.key, instance, reason)
+        task = asyncio.get_running_loop().create_task(giving)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
 
     async def _give_back(self, key: Key, instance: Instance, reason: str) -> None:
         try:
@@ -378,6 +423,10 @@ class Fleet:
     async def _scan(self) -> Index:
         work = functools.partial(scan, self._settings.repository, dict(self._overrides))
         return await asyncio.get_running_loop().run_in_executor(None, work)
+
+    def _changes(self, name: str) -> asyncio.Lock:
+        """Held while a model's versions change: two loads of one model load it once."""
+        return self._changing.setdefault(name, asyncio.Lock())
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -48,6 +48,8 @@ class Settings:
     """Deadline of a request that names none."""
     max_request_bytes: int = 64 * 2**20
     load_timeout_s: float = 600.0
+    room_s: float = 30.0
+    """How long a load waits until models in use become idle and leave room for it."""
     hang_s: float = 5.0
     """A worker process without a heartbeat for so long is killed and started again."""
     run_timeout_s: float = 60.0
