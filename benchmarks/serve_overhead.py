@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -72,11 +73,12 @@ def serving(folder: Path, isolation: str) -> Iterator[tuple[str, str]]:
             found.append(match[1])
         if line.startswith("Next"):
             break
+    threading.Thread(target=process.stderr.read, daemon=True).start()  # access lines
     try:
         yield found[0], found[1]
     finally:
         process.terminate()
-        process.communicate(timeout=60)
+        process.wait(timeout=60)
 
 
 def paths(name: str, x: Any, session: Any, http: Any, grpc: Any) -> dict[str, Callable[[], Any]]:

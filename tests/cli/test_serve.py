@@ -46,10 +46,37 @@ def test_it_says_where_it_listens_and_ends_on_sigterm(bare: Path, isolation: str
     assert json.loads(out) == {"stopped": True, "answered": True}
 
 
+def test_json_logs_are_nothing_but_json(bare: Path) -> None:
+    command = [
+        sys.executable, "-m", "rekindle.cli", "serve", bare, "--http-port", "0", "--grpc-port",
+        "0", "--provider", "onnxruntime", "--isolation", "thread", "--log-format", "json",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    events = []
+    while not events or events[-1]["message"] != "started":
+        events.append(json.loads(process.stderr.readline()))
+    listening = next(e for e in events if e["message"] == "listening")
+    url = f"http://127.0.0.1:{listening['http_port']}/v2/models/bare?key=hidden"
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        request_id = answer.headers["x-request-id"]
+    process.send_signal(signal.SIGTERM)
+    rest = process.communicate(timeout=60)[1]
+    assert process.returncode == 0
+    events += [json.loads(line) for line in rest.splitlines()]
+    found = [e for e in events if e.get("request_id") == request_id]
+    assert [e["message"] for e in found] == ["GET /v2/models/bare 200"]
+    assert "hidden" not in rest
+    messages = [e["message"] for e in events]
+    assert {"model loaded", "model given up"} <= set(messages)
+    assert events[messages.index("started")]["ready"] == 1
+
+
 def test_wrong_options_are_one_line(rekindle: Callable[..., Result], tmp_path: Path) -> None:
     for arguments, message, code in (
         ((tmp_path / "nothing",), "no such model repository", 8),
         ((tmp_path, "--isolation", "box"), "unknown isolation 'box'", 2),
+        ((tmp_path, "--log-format", "xml"), "unknown log format 'xml'", 2),
         ((tmp_path, "--memory-budget", "much"), "'much' is not an amount of memory", 2),
         ((tmp_path, "--provider", "onxruntime"), "did you mean onnxruntime?", 2),
     ):

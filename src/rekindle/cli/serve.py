@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import rekindle
 from rekindle._errors import BusyError, MissingExtraError, NotBuiltError, UsageError
 from rekindle.cli._commands import Outcome, commands
 from rekindle.cli._options import DeviceOption, ProviderOption, check_provider
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _NEEDED = ("fastapi", "uvicorn", "grpc", "google.protobuf", "orjson", "multipart",
            "prometheus_client", "limits")  # fmt: skip
 _ISOLATIONS = ("process", "thread")
+_LOG_FORMATS = ("text", "json")
 
 
 Repository = Annotated[
@@ -75,6 +77,12 @@ TlsCert = Annotated[
 ]
 TlsKey = Annotated[Path | None, typer.Option(metavar="PEM", help="The certificate's key.")]
 
+LogFormatOption = Annotated[
+    str, typer.Option(help="text, or json: one object a line on stderr.", metavar="KIND")
+]
+AccessLog = Annotated[
+    bool, typer.Option("--access-log/--no-access-log", help="Log a line for each call.")
+]
 TritonMetrics = Annotated[
     bool, typer.Option("--triton-metrics", help="Metrics under Triton's names, too.")
 ]
@@ -96,6 +104,8 @@ def serve(
     timeout: Timeout = 60.0,
     threads: Threads = None,
     watch: Watch = None,
+    log_format: LogFormatOption = "text",
+    access_log: AccessLog = True,
     triton_metrics: TritonMetrics = False,
     api_keys: ApiKeys = None,
     rate_limit: RateLimit = None,
@@ -125,21 +135,31 @@ def serve(
         "tls_key": tls_key,
     }
     settings = _settings(repository, memory_budget, isolation, chosen)
-    from rekindle.serve.server import run
-
-    page = Page(stderr_console())
-    answered = run(
-        settings,
-        started=lambda server: _say_started(page, server),
-        loaded=lambda server: _say_loaded(page, server),
-    )
-    if not answered:
-        raise BusyError(f"requests were still running {settings.drain_s:g} s after the signal")
+    _run(settings, log_format, access_log)
 
     def draw(shown: Page) -> None:
         shown.line("Stopped; every request in flight was answered.")
 
     return Outcome({"stopped": True, "answered": True}, draw)
+
+
+def _run(settings: Settings, log_format: str, access_log: bool) -> None:
+    """Serve until the signal; BusyError where requests were not answered in time."""
+    if log_format not in _LOG_FORMATS:
+        raise UsageError(f"unknown log format {log_format!r}", hint="one of text, json")
+    from rekindle.serve.observe.logs import logging_to
+    from rekindle.serve.server import run
+
+    # In JSON a line is an event, never a sentence for people.
+    page = Page(stderr_console()) if log_format == "text" else None
+    with logging_to(sys.stderr, log_format, access_lines=access_log):  # type: ignore[arg-type]
+        answered = run(
+            settings,
+            started=lambda server: _say_started(page, server),
+            loaded=lambda server: _say_loaded(page, server),
+        )
+    if not answered:
+        raise BusyError(f"requests were still running {settings.drain_s:g} s after the signal")
 
 
 def _size(text: str) -> int:
@@ -177,8 +197,16 @@ def _installed(name: str) -> bool:
         return False
 
 
-def _say_started(page: Page, server: Server) -> None:
+def _say_started(page: Page | None, server: Server) -> None:
     settings = server.settings
+    if page is None:
+        from rekindle.serve.observe.logs import event
+
+        event("listening", host=settings.host, http_port=server.http_port,
+              grpc_port=server.grpc_port, models=str(settings.repository),
+              isolation=settings.isolation, memory_budget=settings.memory_budget,
+              version=rekindle.__version__)  # fmt: skip
+        return
     page.line(f"REST   {server.url}  (API: /docs)")
     page.line(f"gRPC   {settings.host}:{server.grpc_port}")
     budget = f"{settings.memory_budget:,} bytes" if settings.memory_budget else "no limit"
@@ -187,8 +215,13 @@ def _say_started(page: Page, server: Server) -> None:
         page.line("Callers may not load or unload models (--allow-model-control).", style="dim")
 
 
-def _say_loaded(page: Page, server: Server) -> None:
+def _say_loaded(page: Page | None, server: Server) -> None:
     plane = server.plane
+    if page is None:
+        from rekindle.serve.observe.logs import event
+
+        event("started", ready=sum(slot.ready for slot in plane.fleet.slots()))
+        return
     for slot in plane.fleet.slots():
         entry, instance = slot.entry, slot.instance
         label = f"{entry.name} version {entry.version}: "

@@ -18,6 +18,7 @@ from rekindle.serve.access.exposure import check_exposure
 from rekindle.serve.access.gate import Gate
 from rekindle.serve.dataplane import DataPlane
 from rekindle.serve.grpc.service import make_server
+from rekindle.serve.observe.logs import Log
 from rekindle.serve.rest import build_app
 from rekindle.serve.rest.observed import Observed
 from rekindle.serve.settings import Settings
@@ -48,6 +49,7 @@ class Server:
         check_exposure(settings)
         gate, self._tls = Gate(settings), tls.load(settings.tls_cert, settings.tls_key)
         self.plane = DataPlane(settings)
+        self.plane.listeners.add(Log())
         listening = _listen(settings.host, settings.http_port)
         self._grpc = make_server(self.plane, gate)
         try:
