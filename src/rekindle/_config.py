@@ -71,6 +71,17 @@ VARIABLES = (
         "documented preference.",
     ),
     Variable(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "unset",
+        "Where `rekindle serve` sends traces, as in `http://127.0.0.1:4318`; `--otlp-endpoint` "
+        "goes first. OpenTelemetry's own variables (sampling, headers, ...) work, too.",
+    ),
+    Variable(
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "unset", "The same, as the whole address for traces."
+    ),
+    Variable("OTEL_SDK_DISABLED", "unset", "true: no traces, whatever else is set."),
+    Variable("OTEL_SERVICE_NAME", "rekindle", "The server's name in traces."),
+    Variable(
         "REKINDLE_REQUIRE_TOOLS",
         "0",
         "1: a test that lacks its tool (a second OpenCL front-end, say) fails instead of "

@@ -83,6 +83,9 @@ LogFormatOption = Annotated[
 AccessLog = Annotated[
     bool, typer.Option("--access-log/--no-access-log", help="Log a line for each call.")
 ]
+OtlpEndpoint = Annotated[
+    str | None, typer.Option(metavar="URL", help="Send traces there, as in http://127.0.0.1:4318.")
+]
 TritonMetrics = Annotated[
     bool, typer.Option("--triton-metrics", help="Metrics under Triton's names, too.")
 ]
@@ -107,6 +110,7 @@ def serve(
     log_format: LogFormatOption = "text",
     access_log: AccessLog = True,
     triton_metrics: TritonMetrics = False,
+    otlp_endpoint: OtlpEndpoint = None,
     api_keys: ApiKeys = None,
     rate_limit: RateLimit = None,
     max_request: MaxRequest = "64MiB",
@@ -128,6 +132,7 @@ def serve(
         "threads": threads,
         "watch_s": watch,
         "triton_metrics": triton_metrics,
+        "otlp_endpoint": otlp_endpoint,
         "max_request_bytes": _size(max_request),
         "api_keys": api_keys,
         "rate_limit": rate_limit,

@@ -125,7 +125,15 @@ def _response(request: InferRequest, slot: Slot, answer: Answer) -> InferRespons
         outputs = {name: outputs[name] for name in request.outputs}
     entry, batch = slot.entry, answer.batch
     return InferResponse(
-        entry.name, entry.version, outputs, request.id, batch.rows, answer.queue_s, batch.run_s
+        entry.name,
+        entry.version,
+        outputs,
+        request.id,
+        batch_rows=batch.rows,
+        queue_s=answer.queue_s,
+        run_s=batch.run_s,
+        compute_s=batch.compute_s,
+        started=batch.started,
     )
 
 

@@ -46,6 +46,10 @@ class InferResponse:
     """Rows of the batch in which the request ran, its own among them."""
     queue_s: float = 0.0
     run_s: float = 0.0
+    compute_s: float = 0.0
+    """The run, with inputs put together before and outputs taken apart after it."""
+    started: float = 0.0
+    """`time.monotonic()` when the batch began."""
 
 
 def priority_of(parameters: Mapping[str, Any]) -> int:

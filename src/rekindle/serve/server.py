@@ -19,6 +19,7 @@ from rekindle.serve.access.gate import Gate
 from rekindle.serve.dataplane import DataPlane
 from rekindle.serve.grpc.service import make_server
 from rekindle.serve.observe.logs import Log
+from rekindle.serve.observe.tracing import exporting
 from rekindle.serve.rest import build_app
 from rekindle.serve.rest.observed import Observed
 from rekindle.serve.settings import Settings
@@ -48,7 +49,10 @@ class Server:
             )
         check_exposure(settings)
         gate, self._tls = Gate(settings), tls.load(settings.tls_cert, settings.tls_key)
+        self._tracing = exporting(settings.otlp_endpoint)
         self.plane = DataPlane(settings)
+        if self._tracing is not None:
+            self.plane.listeners.add(self._tracing)
         self.plane.listeners.add(Log())
         listening = _listen(settings.host, settings.http_port)
         self._grpc = make_server(self.plane, gate)
@@ -111,6 +115,8 @@ class Server:
         await self._grpc.stop(grace=1.0)
         await self._serving
         await self.plane.close()
+        if self._tracing is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._tracing.close)
         return done
 
     async def __aenter__(self) -> Server:

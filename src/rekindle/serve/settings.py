@@ -60,3 +60,5 @@ class Settings:
     """Look for new and changed versions this often; None: only when asked to."""
     triton_metrics: bool = False
     """Give the metrics under Triton's names, too."""
+    otlp_endpoint: str | None = None
+    """Send traces there; None: as OpenTelemetry's variables say."""

@@ -56,6 +56,12 @@ class Batch:
     run_s: float
     output_s: float
     nbytes: int | None
+    started: float = 0.0
+    """`time.monotonic()` when it began."""
+
+    @property
+    def compute_s(self) -> float:
+        return self.input_s + self.run_s + self.output_s
 
 
 class Batcher:
@@ -193,6 +199,7 @@ class Batcher:
             ran.run_s,
             ran.output_s,
             ran.nbytes,
+            started,
         )
         at = 0
         for ticket, waited_s in zip(batch, told.queue_s, strict=True):

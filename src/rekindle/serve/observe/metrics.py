@@ -187,7 +187,7 @@ class Metrics(Listener):
         waited = self._queue_seconds[key]
         for seconds in batch.queue_s:
             waited.observe(seconds)
-        self._compute_seconds[key].observe(batch.input_s + batch.run_s + batch.output_s)
+        self._compute_seconds[key].observe(batch.compute_s)
         self._rows[key].observe(batch.rows)
 
     def model_loaded(self, model: str, version: str, nbytes: int, seconds: float) -> None:
