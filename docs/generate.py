@@ -16,6 +16,7 @@ import hybrid_page
 import isa_page
 import memory_page
 import precision_page
+import prediction_page
 import speed_page
 import typer.main
 
@@ -241,6 +242,10 @@ def speed() -> str:
     return speed_page.text(stored("speed"), [json.loads(line) for line in lines], table)
 
 
+def prediction() -> str:
+    return prediction_page.text(stored("prediction"), table)
+
+
 def isa() -> str:
     return isa_page.text(stored("isa"), table)
 
@@ -299,6 +304,7 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "measurements.md": ("benchmarks/results/", measurements),
     "memory.md": ("benchmarks/results/memory.json", memory),
     "operators.md": ("src/rekindle/graph/ops/ and docs/conformance.json", operators),
+    "prediction.md": ("benchmarks/results/prediction.json", prediction),
     "speed.md": ("benchmarks/results/speed.json", speed),
 }
 

@@ -15,9 +15,8 @@ at a quarter of the rate), enough waves on each SIMD to hide the latency of memo
 of local memory and 256 work-items, and the least share of multiply-adds among the vector
 instructions of the hot loop. What a kernel does not keep stands below the table, with the reason.
 
-The counts are facts about the compiled code. Times and shares of peak are **estimates**: the hot
-loop's multiply-adds over its scarcest resource, how much of the card the grid fills, times 0.85 for
-what counts leave out; memory at 220 GB/s, 8 µs from kernel to kernel, both assumed."""
+The counts are facts about the compiled code. Times and shares of peak are **estimates**, as
+[`rekindle estimate`](prediction.md) makes them."""
 
 
 def text(run: dict[str, Any], table: Table) -> str:

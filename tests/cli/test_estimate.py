@@ -1,4 +1,4 @@
-"""`rekindle estimate --memory`: a memory plan for a card, where no OpenCL is touched."""
+"""`rekindle estimate`: time and memory of a plan for a card, where no OpenCL is touched."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from typer.testing import Result
 
 from rekindle.graph import onnx_io
@@ -106,9 +108,15 @@ def test_a_limit_says_what_is_streamed(rekindle: Run, document: Document, tmp_pa
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        ((), 2, "estimate can only tell the memory in this version (add --memory)"),
         (("--memory", "--target", "rx9999"), 8, "unknown architecture 'rx9999'"),
+        (("--device", "rx-850"), 8, "did you mean rx590 or rx580"),
+        (("--device", "voodoo"), 8, "known: rx460, rx470"),
+        (("--device", ""), 8, "unknown architecture ''"),
         (("--memory", "--shape", "M=2"), 2, "no dynamic dimension M (it has N)"),
+        (("--shape", "N=0"), 2, "--shape N=0 cannot be used"),
+        (("--batch", "2", "--shape", "N=3"), 2, "--batch 2 and --shape N=3 contradict each other"),
+        (("--precision", "fp8"), 2, "fp8"),
+        (("--memory-limit", "much"), 2, "much"),
     ],
 )
 def test_wrong_questions(
@@ -119,14 +127,97 @@ def test_wrong_questions(
     assert message in result.stderr
 
 
-def test_no_opencl_is_asked(bare: Path) -> None:
+@pytest.mark.parametrize("option", ["", "--memory"])
+def test_no_opencl_is_asked(option: str, bare: Path) -> None:
     code = (
         "import sys\n"
         "from rekindle.device import discovery\n"
         "from rekindle.cli import app\n"
         "def touched(): raise AssertionError('OpenCL was asked')\n"
         "discovery._opencl = touched\n"
-        f"app(['estimate', {str(bare)!r}, '--memory', '--json'], prog_name='rekindle')\n"
+        f"arguments = ['estimate', {str(bare)!r}, '--json', *{option.split()!r}]\n"
+        "app(arguments, prog_name='rekindle')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_times_add_up(rekindle: Run, document: Document, bare: Path) -> None:
+    """A pointwise convolution with its Relu, and a mean: 8 us from launch to launch, 43 at last."""
+    found = document(rekindle("estimate", bare, "--json"))
+    assert found["kind"] == "estimate"
+    assert (found["target"], found["precision"]) == ("Radeon RX 580", "model")
+    layers = found["layers"]
+    assert sum(layer["seconds"] for layer in layers) == pytest.approx(found["kernels_s"])
+    assert found["launches"] >= len(layers) >= 2
+    assert found["kernels_s"] >= 8e-6 * found["launches"]
+    parts = ("kernels_s", "transfers_s", "waiting_s", "host_s")
+    assert found["seconds"] == pytest.approx(sum(found[part] for part in parts))
+    assert found["transfers_s"] == pytest.approx((4 * 3 * 64 + 4 * 3) / 15e9)
+    assert found["waiting_s"] == pytest.approx(43e-6)
+    assert found["energy_j"] == pytest.approx(185 * found["seconds"])
+    assert found["per_second"] == pytest.approx(1 / found["seconds"])
+    (conv,) = [layer for layer in layers if "Conv" in layer["operator"]]
+    assert conv["flops"] >= 2 * 3 * 3 * 64
+    assert {layer["limit"] for layer in layers} == {"launch"}, "so small is nothing but launches"
+    assert {fact["origin"] for fact in found["facts"]} <= {"published", "counted", "assumed"}
+    assert [fit["memory_bytes"] >> 30 for fit in found["memory"]["fits"]] == [4, 8]
+
+
+def test_a_batch_is_the_first_dimension(rekindle: Run, document: Document, bare: Path) -> None:
+    one = document(rekindle("estimate", bare, "--json"))
+    many = document(rekindle("estimate", bare, "--batch", 256, "--json"))
+    assert many["shapes"] == {"image": [256, 3, 8, 8]}
+    assert many == document(rekindle("estimate", bare, "--shape", "N=256", "--json"))
+    assert many["flops"] > 200 * one["flops"]
+    assert one["seconds"] < many["seconds"] < 256 * one["seconds"]
+
+
+def test_a_fixed_batch_stays(rekindle: Run, tmp_path: Path) -> None:
+    path = write(chain(layers=1), tmp_path)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
+    onnx.save(model, path)
+    result = rekindle("estimate", path, "--batch", 8)
+    assert result.exit_code == 2
+    assert "--batch 8: the model's first dimension is fixed" in result.stderr
+
+
+def test_the_page_of_times(rekindle: Run, bare: Path) -> None:
+    result = rekindle("estimate", bare, "--device", "Radeon RX 560", "--top", 1)
+    assert result.exit_code == 0
+    for word in (
+        "on Radeon RX 560, estimate for image 1x3x8x8",
+        "75 W of board power",
+        "4.0 GiB of device memory: fits",
+        "more layers (--top, or --json for all)",
+        "An estimate: nothing of it was measured on such a card",
+        "assumed",
+        "published",
+    ):
+        assert word in result.stdout
+
+
+def test_narrow_storage_moves_less(rekindle: Run, document: Document, tmp_path: Path) -> None:
+    path = write(chain(layers=9), tmp_path)
+    plain = document(rekindle("estimate", path, "--batch", 64, "--json"))
+    half = document(rekindle("estimate", path, "--batch", 64, "--precision", "fp16", "--json"))
+    assert half["precision"] == "fp16"
+    assert half["moved_bytes"] < plain["moved_bytes"]
+    stored = document(rekindle("estimate", path, "--memory", "--precision", "int8w", "--json"))
+    assert stored["weight_bytes"] < plain["memory"]["weight_bytes"]
+
+
+def test_sizes_that_depend_on_data_are_named(rekindle: Run, tmp_path: Path) -> None:
+    node = helper.make_node("NonZero", ["x"], ["y"])
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [5])],
+        [helper.make_tensor_value_info("y", TensorProto.INT64, None)],
+    )
+    path = tmp_path / "nonzero.onnx"
+    onnx.save(helper.make_model(graph, ir_version=9), path)
+    result = rekindle("estimate", path)
+    assert result.exit_code == 0, result.stderr
+    assert "1 steps on the host have sizes that depend on data: not counted" in result.stdout

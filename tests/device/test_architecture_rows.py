@@ -102,14 +102,21 @@ def test_family_decides_the_layout(key: str, family: str, block: int) -> None:
     assert (target.family, target.channel_block) == (family, block)
 
 
+@pytest.mark.parametrize("name", ["rx580", "RX 580", "radeon rx-580", "Radeon RX 580"])
+def test_a_card_may_be_called_by_its_name(name: str) -> None:
+    assert architecture(name).key == "rx580"
+
+
 def test_half_precision_only_where_it_is_worth_something() -> None:
     assert not target_from("gtx1060-6gb").fp16
     assert not target_from("hd7970").fp16
     assert target_from("vega56").fp16
 
 
-def test_unknown_key_lists_the_known_ones() -> None:
-    with pytest.raises(NotFoundError, match=r"'rx5800'.*rx580, .*vega64"):
+def test_unknown_key_lists_near_ones_or_all() -> None:
+    with pytest.raises(NotFoundError, match=r"'voodoo'.*rx580, .*vega64"):
+        architecture("voodoo")
+    with pytest.raises(NotFoundError, match=r"'rx5800' .*did you mean rx580 or "):
         architecture("rx5800")
     with pytest.raises(NotFoundError, match="known: rx460"):
         target_from("")

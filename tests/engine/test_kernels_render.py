@@ -21,7 +21,7 @@ from scipy import special
 
 from rekindle._errors import UnsupportedOperatorError
 from rekindle._types import DType
-from rekindle.engine.compiler import OPTIONS, compiler_for
+from rekindle.engine.compiler import compiler_for
 from rekindle.engine.kernels._render import (
     LANES,
     compute_type,
@@ -33,6 +33,7 @@ from rekindle.engine.kernels._render import (
     storage_type,
     vectorizable,
 )
+from rekindle.engine.program import OPTIONS
 from rekindle.graph.expr import Arg, Cast, Const, Expr, call, exp, maximum, minimum, sigmoid, where
 from rekindle.graph.ir import dtype_of, numpy_dtype
 

@@ -8,7 +8,7 @@ from export_case import TORCHSCRIPT, export
 from small_models import CPU
 
 from rekindle._types import Target
-from rekindle.engine.compiler import Specialisation, specialisation
+from rekindle.engine.program import Specialisation, specialisation
 from rekindle.graph import onnx_io, passes
 from rekindle.graph.ir import Graph
 from rekindle.runtime.providers.opencl import plan_for

@@ -12,7 +12,7 @@ from typing import Any
 from rekindle import hub
 from rekindle._errors import RekindleError, UsageError
 from rekindle._types import Target, TensorSpec
-from rekindle.cli._arrays import check_sizes, parse_sizes
+from rekindle.cli._arrays import check_sizes, parse_sizes, with_batch
 from rekindle.cli._page import amount, memory
 from rekindle.device import select_device
 from rekindle.device.architectures import architecture, target_from
@@ -54,6 +54,7 @@ class Question:
         card: str | None,
         provider: str = "opencl",
         precision: str = "model",
+        batch: int | None = None,
     ) -> Question:
         """Load the model; raises what `hub.resolve` and `onnx_io.load` raise, and UsageError."""
         stored = check_precision(precision)
@@ -67,7 +68,8 @@ class Question:
 
             source = to_onnx(path, framework)
         graph = onnx_io.load(source, allow_unknown=True)
-        shapes = _concrete(graph.input_specs(), parse_sizes(sizes))
+        specs = graph.input_specs()
+        shapes = _concrete(specs, with_batch(specs, parse_sizes(sizes), batch))
         return cls(path, framework, graph, shapes, device, card, provider, stored)
 
     def target(self) -> Target:

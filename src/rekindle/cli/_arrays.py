@@ -50,6 +50,30 @@ def check_sizes(specs: Sequence[TensorSpec], sizes: Mapping[str, int], *, all_ne
         )
 
 
+def with_batch(
+    specs: Sequence[TensorSpec], sizes: Mapping[str, int], batch: int | None
+) -> dict[str, int]:
+    """Sizes of dynamic dimensions with the inputs' first one as `batch`; None leaves them so.
+
+    UsageError where every first dimension is fixed, or `sizes` says otherwise.
+    """
+    if batch is None:
+        return dict(sizes)
+    named = {spec.shape[0] for spec in specs if spec.shape and isinstance(spec.shape[0], str)}
+    if not named:
+        raise UsageError(
+            f"--batch {batch}: the model's first dimension is fixed: {'; '.join(map(str, specs))}",
+            hint="leave --batch out",
+        )
+    for name in sorted(named & sizes.keys()):
+        if sizes[name] != batch:
+            raise UsageError(
+                f"--batch {batch} and --shape {name}={sizes[name]} contradict each other",
+                hint="give one of them",
+            )
+    return {**sizes, **{name: batch for name in named if isinstance(name, str)}}
+
+
 def read_feeds(
     session: Session, given: Sequence[str], sizes: Mapping[str, int]
 ) -> dict[str, Array]:

@@ -8,6 +8,7 @@ a match says how it was found and which other cards it could be.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import tomllib
 from dataclasses import dataclass
@@ -118,13 +119,25 @@ def architectures() -> dict[str, Architecture]:
 
 
 def architecture(key: str) -> Architecture:
-    """The row with that key ("rx580"); NotFoundError lists the keys."""
-    try:
-        return architectures()[key]
-    except KeyError:
-        raise NotFoundError(
-            f"unknown architecture {key!r}", hint=f"known: {', '.join(architectures())}"
-        ) from None
+    """The row with that key ("rx580"), or one of its names ("Radeon RX 580", "RX 580").
+
+    NotFoundError offers near keys, or lists them all.
+    """
+    rows = architectures()
+    if key in rows:
+        return rows[key]
+    wanted = _squeezed(key)
+    for row in rows.values():
+        if wanted in map(_squeezed, (row.key, row.name, *row.aliases)):
+            return row
+    squeezed = {_squeezed(name): name for name in rows}
+    near = [squeezed[name] for name in difflib.get_close_matches(wanted, squeezed, n=3)]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(rows)}"
+    raise NotFoundError(f"unknown architecture {key!r}", hint=hint)
+
+
+def _squeezed(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum()).removeprefix("radeon")
 
 
 def chip_of_pci(vendor: str, device: str) -> Chip | None:

@@ -21,8 +21,9 @@ from rekindle import _config
 from rekindle._errors import KernelError
 from rekindle._log import debug
 from rekindle.device import Device
-from rekindle.engine.compiler import OPTIONS, compiler_for
+from rekindle.engine.compiler import compiler_for
 from rekindle.engine.kernels._tile import vector_width
+from rekindle.engine.program import OPTIONS
 
 _CHAINS = {"cpu": 10}
 """Sums per work-item: two multiply-adds a cycle, each four cycles long, want eight and more.

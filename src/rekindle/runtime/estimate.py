@@ -100,6 +100,7 @@ def estimate_memory(
     target: Target,
     shapes: Mapping[str, tuple[int, ...]],
     limit_bytes: int | None = None,
+    precision: str = "model",
 ) -> MemoryEstimate:
     """Plan a loaded graph on `target` for concrete input shapes; no device is touched.
 
@@ -108,8 +109,22 @@ def estimate_memory(
     """
     from rekindle.runtime.providers.opencl import plan_for
 
-    portable = passes.run(graph, passes.PORTABLE)
-    made = plan_for(portable, target, shapes)
+    portable = passes.run(graph, passes.portable(precision))
+    made = plan_for(portable, target, shapes, precision)
+    return memory_of(portable, made, shapes, limit_bytes, precision)
+
+
+def memory_of(
+    portable: Graph,
+    made: Plan,
+    shapes: Mapping[str, tuple[int, ...]],
+    limit_bytes: int | None = None,
+    precision: str = "model",
+) -> MemoryEstimate:
+    """The same of a plan that was made already, of a graph whose portable passes have run."""
+    from rekindle.runtime.providers.opencl import plan_for
+
+    target = made.target
 
     def fit(memory_bytes: int) -> Fit:
         largest = memory_bytes // _LARGEST_SHARE
@@ -118,7 +133,7 @@ def estimate_memory(
         smaller = replace(target, global_bytes=memory_bytes, max_alloc_bytes=largest)
         if all(arena <= largest for arena in made.memory.arenas):
             return _fit(replace(made, target=smaller), memory_bytes)
-        return _fit(plan_for(portable, smaller, shapes), memory_bytes)
+        return _fit(plan_for(portable, smaller, shapes, precision), memory_bytes)
 
     sizes = made.memory.sizes
     largest = max(sizes, key=lambda name: sizes[name], default="")

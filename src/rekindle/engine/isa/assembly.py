@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rekindle._errors import KernelError, NotFoundError
-from rekindle.engine.compiler import OPTIONS, Specialisation, program_source
+from rekindle.engine.program import OPTIONS, Specialisation, program_source
 
 CLANG = "clang-19"
 LIBRARIES = ("/usr/lib/clc/amdgcn--amdhsa.bc", "/usr/lib/clc/amdgcn-amd-amdhsa.bc")
@@ -65,10 +65,18 @@ class Figures:
     multiplies: int
     """32-bit integer multiplies in innermost loops, a quarter of the rate, too."""
     hot: Counts
+    looped: bool = True
+    """Whether `hot` is a loop; else it is the kernel from start to end."""
 
 
 def available() -> bool:
     return shutil.which(CLANG) is not None and _library() is not None
+
+
+def version() -> str:
+    """The compiler's name and version."""
+    done = subprocess.run([CLANG, "--version"], capture_output=True, text=True, check=False)
+    return re.sub(r".*clang version (\S+).*", r"clang \1", done.stdout.partition("\n")[0])
 
 
 def compile_for_polaris(specs: Iterable[Specialisation]) -> str:
@@ -117,6 +125,7 @@ def read(assembly: str) -> Iterator[Figures]:
         instructions, labels = _parse(body)
         loops = _loops(instructions, labels)
         in_loops = [instructions[k][0] for k in sorted({k for loop in loops for k in loop})]
+        hot = _hot(instructions, loops)
 
         def number(what: str, notes: str = notes) -> int:
             given = re.search(rf"; {what}[:=]? =? ?(\d+)", notes)
@@ -132,7 +141,8 @@ def read(assembly: str) -> Iterator[Figures]:
             int(groups[name]),
             sum(op.startswith("v_fma_f32") for op in in_loops),
             sum(op.startswith(("v_mul_lo", "v_mul_hi")) for op in in_loops),
-            count(_hot(instructions, loops)),
+            count(hot or instructions),
+            bool(hot),
         )
 
 
@@ -201,12 +211,12 @@ class _Blocks:
 
 
 def _hot(instructions: Sequence[Instruction], loops: Iterable[list[int]]) -> list[Instruction]:
-    """The innermost loop with the largest share of multiply-adds; all of a kernel without one.
+    """The innermost loop with the largest share of multiply-adds; nothing where none has four.
 
     Epilogues may be loops with more of them, but never of so large a share.
     """
     best = (0.0, 0)
-    hot = list(instructions)
+    hot: list[Instruction] = []
     for places in loops:
         part = [instructions[k] for k in places]
         adds = sum(op.startswith(_MULTIPLY_ADDS) for op, _ in part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from rekindle._types import Target
 from rekindle.engine.isa.assembly import Figures
@@ -61,19 +62,29 @@ def work_group(launch: Launch) -> int:
     return size
 
 
-def predict(figures: Figures, launch: Launch, target: Target) -> float:
-    """Share of the card's multiply-adds that the launch's hot loop can issue: an estimate.
+@dataclass(frozen=True)
+class Reach:
+    """How far a launch gets on a card: counted instructions, and the grid's fit."""
 
-    The hot loop's multiply-adds over its scarcest resource (vector and scalar issue, local memory
-    at 128 bytes a clock, first-level cache at 64, latency that too few waves hide), times what of
-    the card the grid fills, times DERATE. 0 where there are none.
+    share: float
+    """Of the card's multiply-adds, what the hot loop can issue; times DERATE. 0: it has none."""
+    waves: float
+    """On each SIMD, at a time."""
+    filled: float
+    """Of the SIMDs in all rounds of waves; 1 where there are so many that the end hardly counts."""
+    clocks: float
+    """Of one SIMD for its share of the grid, each wave going through the counted code once."""
+
+
+def reach(figures: Figures, launch: Launch, simds: int) -> Reach:
+    """The hot loop's scarcest resource: vector and scalar issue, local memory at 128 bytes a
+    clock, first-level cache at 64, or latency that too few waves hide. An estimate.
     """
     hot, group = figures.hot, work_group(launch)
     groups = 1
     for size, local in zip(launch.global_size, launch.local_size or (64, 1, 1), strict=False):
         groups *= -(-size // local)
-    simds = target.compute_units * _SIMDS
-    total = groups * max(1, group // 64)
+    total = groups * max(1, -(-group // 64))
     present = min(waves(figures, group), max(1.0, total / simds))
     clocks = max(
         hot.valu_clocks,
@@ -81,7 +92,14 @@ def predict(figures: Figures, launch: Launch, target: Target) -> float:
         4 * hot.vector_bytes,
         4 * hot.salu,
         hot.one_wave_clocks / present,
+        1,
     )
     rounds = -(-total // simds)
     filled = total / (rounds * simds) if total < 8 * simds else 1.0
-    return DERATE * filled * 4 * hot.multiply_adds / max(clocks, 1)
+    share = DERATE * filled * 4 * hot.multiply_adds / clocks
+    return Reach(share, present, filled, rounds * clocks / DERATE)
+
+
+def predict(figures: Figures, launch: Launch, target: Target) -> float:
+    """Share of the card's multiply-adds that the launch's hot loop can issue: an estimate."""
+    return reach(figures, launch, target.compute_units * _SIMDS).share

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from rekindle._types import Target
 from rekindle.engine import kernels
-from rekindle.engine.compiler import Specialisation, specialisation, suffix
 from rekindle.engine.isa.assembly import Figures, compile_for_polaris, read
 from rekindle.engine.isa.judgement import check, predict, waves, work_group
 from rekindle.engine.kernels import Launch
+from rekindle.engine.program import Specialisation, specialisation, suffix
 
 Variant = tuple[Specialisation, str, tuple[int, ...] | None]
 
@@ -57,17 +57,23 @@ def report(launches: Iterable[Launch]) -> Report:
 
     NotFoundError where the compiler is not installed.
     """
-    first: dict[Variant, Launch] = {}
-    for launch in launches:
-        first.setdefault(variant(launch), launch)
-    found = {f.name: f for f in read(compile_for_polaris(spec for spec, _, _ in first))}
     rows = {}
-    for key, launch in first.items():
-        figures = found[f"{launch.entry}_{suffix(key[0])}"]
+    for key, (launch, figures) in compiled(launches).items():
         promise = kernels.REGISTRY.get(launch.chosen).isa
         broken = dict(check(figures, launch, promise))
         rows[key] = Row(launch, figures, waves(figures, work_group(launch)), broken)
     return Report(rows)
+
+
+def compiled(launches: Iterable[Launch]) -> dict[Variant, tuple[Launch, Figures]]:
+    """The figures of each variant, with a launch of it. NotFoundError as `report`."""
+    first: dict[Variant, Launch] = {}
+    for launch in launches:
+        first.setdefault(variant(launch), launch)
+    found = {f.name: f for f in read(compile_for_polaris(spec for spec, _, _ in first))}
+    return {
+        key: (launch, found[f"{launch.entry}_{suffix(key[0])}"]) for key, launch in first.items()
+    }
 
 
 def by_kernel(rows: Iterable[Row]) -> dict[str, Sequence[Row]]:
