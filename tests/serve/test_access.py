@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import http.client
 import json
@@ -13,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving import LIMIT_S, Running, affine, put
+from serving import LIMIT_S, Running, affine, put, until
 
-from rekindle._errors import NotFoundError, RateLimitError, UsageError
-from rekindle.serve import Settings
+from rekindle._errors import BusyError, NotFoundError, RateLimitError, UsageError
+from rekindle.serve import InferRequest, Settings
 from rekindle.serve.access import keys, tls
 from rekindle.serve.access.exposure import check_exposure
+from rekindle.serve.access.inflow import Inflow
 from rekindle.serve.access.rates import RateLimits
 from rekindle.serve.grpc import gate as grpc_gate
 from rekindle.serve.rest.gate import needed
@@ -446,3 +448,63 @@ def test_grpc_tells_when_to_come_again(start: Callable[..., Running], repository
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert 3500 < int(trailers["retry-after"]) <= 3600
     assert trailers["x-request-id"]
+
+
+def test_requests_together_have_a_limit() -> None:
+    inflow = Inflow(100)
+    with inflow.hold(150):  # alone, whatever its size
+        with pytest.raises(BusyError, match="150 bytes are in work"), inflow.hold(1):
+            pass
+        assert inflow.held == 150
+    with inflow.hold(60), inflow.hold(40):
+        assert inflow.held == 100
+    assert inflow.held == 0
+
+
+def test_a_flood_of_bytes_is_refused(start: Callable[..., Running], repository: Path) -> None:
+    server = start(repository, max_pending_bytes=1000)
+    host, port = server.http.split(":")
+    first = http.client.HTTPConnection(host, int(port), timeout=LIMIT_S)
+    body = json.dumps(ROW).encode()
+    first.putrequest("POST", "/v2/models/affine/infer")
+    first.putheader("Content-Length", str(len(body)))
+    first.endheaders(body[:-1])
+    large = b" " * 950
+    until(lambda: call(server, "/v2/models/affine/infer", large)[0] == 503)  # the first is there
+    _, headers, text = call(server, "/v2/models/affine/infer", large)
+    assert headers["retry-after"] == "1"
+    assert "in work already" in json.loads(text)["error"]
+    first.send(body[-1:])
+    assert first.getresponse().status == 200
+    first.close()
+    assert call(server, "/v2/models/affine/infer", ROW)[0] == 200
+
+
+def test_a_full_queue_refuses_before_it_reads(
+    start: Callable[..., Running], repository: Path
+) -> None:
+    server = start(repository, max_queue=2)
+    instance = server.plane.fleet.find("affine").instance
+    gate, run = asyncio.Event(), instance._worker.run
+
+    async def held(parts: Any, rows: int) -> Any:
+        await gate.wait()
+        return await run(parts, rows)
+
+    instance._worker.run = held
+    x = np.array([[1, 2, 3]], np.float32)
+    asked = []
+    for waiting in (0, 1, 2):
+        work = server.plane.infer(InferRequest("affine", {"x": x}))
+        asked.append(asyncio.run_coroutine_threadsafe(work, server.loop))
+        until(lambda: server.plane.in_flight == len(asked) and instance.queued == waiting)  # noqa: B023
+    status, headers, text = call(server, "/v2/models/affine/infer", b"no JSON at all")
+    assert (status, headers["retry-after"]) == (503, "1")
+    assert json.loads(text)["error"].startswith("2 requests wait already")
+    with over_grpc.InferenceServerClient(server.grpc) as client:
+        assert grpc_code(client.infer, "affine", tensor()) == "UNAVAILABLE"
+    assert call(server, "/v2/models/mixing/infer", ROW)[0] == 200  # others are served
+    server.loop.call_soon_threadsafe(gate.set)
+    for future in asked:
+        np.testing.assert_array_equal(future.result(LIMIT_S).outputs["y"], 2 * x + 1)
+    assert server.plane.statistics["affine", "1"].durations["fail"].count == 2

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import helper
-from serving import LIMIT_S, Running, affine, mixing, model, put
+from serving import LIMIT_S, Running, affine, mixing, model, put, until
 
 from rekindle._errors import BusyError, MemoryLimitError, NotFoundError, RekindleError
 from rekindle.serve import InferRequest
@@ -61,14 +60,6 @@ def get(server: Running, path: str, body: Any = None) -> tuple[int, Any]:
             return answer.status, json.loads(text) if text else None
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread brings about."""
-    limit = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.01)
 
 
 def heavy(megabytes: int, seed: int) -> bytes:

@@ -64,15 +64,34 @@ class DataPlane:
             self._in_flight -= 1
             if not self._in_flight:
                 self._quiet.set()
-            if (call := calls.current.get()) is not None:
-                call.inferred(request, response, failure)
-            self.listeners.request_done(request, time.perf_counter() - start, response, failure)
+            self._tell(request, time.perf_counter() - start, response, failure)
         return response
 
-    def admit(self) -> None:
-        """BusyError while draining: called early, before a body is read."""
+    def admit(self, model: str = "", version: str = "") -> None:
+        """BusyError while draining, or where the model's queue is full.
+
+        Called early, before a body is read: under overload a refusal must be cheap.
+        """
         if self.draining:
             raise BusyError("the server is shutting down", hint="try another server")
+        if model and (slot := self.fleet.full(model, version)) is not None:
+            error = BusyError(
+                f"{self.settings.max_queue} requests wait already", hint="try again later"
+            )
+            refused = InferRequest(model, {}, version, served_by=slot.entry.version)
+            self._tell(refused, 0.0, None, error)
+            raise error
+
+    def _tell(
+        self,
+        request: InferRequest,
+        seconds: float,
+        response: InferResponse | None,
+        failure: BaseException | None,
+    ) -> None:
+        if (call := calls.current.get()) is not None:
+            call.inferred(request, response, failure)
+        self.listeners.request_done(request, seconds, response, failure)
 
     async def drain(self) -> bool:
         """Refuse new requests and wait for those in flight; whether all were done in time."""

@@ -114,6 +114,14 @@ class Fleet:
             )
         return versions[version]
 
+    def full(self, name: str, version: str = "") -> Slot | None:
+        """The slot a request would go to, where its queue is full; None otherwise."""
+        versions = self._slots.get(name)
+        if not versions:
+            return None
+        slot = versions.get(version) if version else next(reversed(versions.values()))
+        return slot if slot and slot.instance and slot.instance.full else None
+
     def versions(self, name: str) -> list[Slot]:
         """Every served version of a model, oldest first."""
         return list(self._slots.get(name, {}).values())

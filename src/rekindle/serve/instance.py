@@ -68,6 +68,11 @@ class Instance:
     def queued(self) -> int:
         return len(self._scheduler)
 
+    @property
+    def full(self) -> bool:
+        """Whether another request would be refused."""
+        return self.queued >= self._settings.max_queue
+
     async def open(self) -> Opened:
         """Start the worker and open the model; see `Worker.open` for what it raises."""
         self._opened = opened = await self._open_worker()

@@ -24,6 +24,10 @@ from rekindle.serve.rest import build_app
 from rekindle.serve.rest.observed import Observed
 from rekindle.serve.settings import Settings
 
+_LINGER_S = 0.3
+"""After the last answer: how long requests that were sent meanwhile are still refused in words."""
+_ANSWER_S = 3.0
+"""How long answers may take to reach their callers at the end."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -111,8 +115,10 @@ class Server:
         """Drain: no new requests, those in flight are answered, workers end."""
         self._loading.cancel()
         done = await self.plane.drain()
+        if self._stop.is_set():  # who is on the way hears a clear no, not a broken connection
+            await asyncio.sleep(_LINGER_S)
         self._http.should_exit = True
-        await self._grpc.stop(grace=1.0)
+        await self._grpc.stop(grace=_ANSWER_S)
         await self._serving
         await self.plane.close()
         if self._tracing is not None:

@@ -47,6 +47,8 @@ class Settings:
     timeout_s: float = 60.0
     """Deadline of a request that names none."""
     max_request_bytes: int = 64 * 2**20
+    max_pending_bytes: int = 2**30
+    """Requests that are being read or answered together; more are answered 503."""
     load_timeout_s: float = 600.0
     room_s: float = 30.0
     """How long a load waits until models in use become idle and leave room for it."""

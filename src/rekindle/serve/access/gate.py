@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from rekindle._errors import AuthenticationError, ForbiddenError
+from rekindle.serve.access.inflow import Inflow
 from rekindle.serve.access.keys import KeyFile
 from rekindle.serve.access.rates import RateLimits
 from rekindle.serve.settings import Settings
@@ -20,6 +21,8 @@ class Gate:
     def __init__(self, settings: Settings) -> None:
         self._keys = KeyFile(settings.api_keys) if settings.api_keys else None
         self._rates = RateLimits(settings.rate_limit) if settings.rate_limit else None
+        self.max_request_bytes = settings.max_request_bytes
+        self.inflow = Inflow(settings.max_pending_bytes)
         self.asks = self._keys is not None or self._rates is not None
         """Whether anything is checked at all."""
 

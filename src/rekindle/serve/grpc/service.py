@@ -86,7 +86,7 @@ class Service:
 
     async def infer(self, request: Any, context: Any) -> Any:
         """ModelInfer: the deadline is the client's, or that of its `timeout` parameter."""
-        self._plane.admit()
+        self._plane.admit(request.model_name, request.model_version)
         asked = codec.read_request(request)
         left_s = context.time_remaining()
         if left_s is not None and asked.deadline is None:
@@ -169,7 +169,8 @@ def _guarded(call: Unary, gate: Gate, need: Need, kind: Any) -> Unary:
     async def guarded(data: bytes, context: Any) -> Any:
         try:
             admit(gate, need, context)
-            return await call(_read(kind, data), context)
+            with gate.inflow.hold(len(data)):
+                return await call(_read(kind, data), context)
         except RekindleError as error:
             code = _CODES.get(error.http_status, grpc.StatusCode.INTERNAL)
             await context.abort(code, str(error), _trailer(error, context))
@@ -201,9 +202,10 @@ def _stream(service: Service, gate: Gate, kind: Any) -> Callable[[Any, Any], Asy
         identity = ""
         try:
             admit(gate, "infer", context)  # each request of a stream counts
-            request = _read(kind, data)
-            identity = request.id
-            return _StreamResponse(infer_response=await service.infer(request, context))
+            with gate.inflow.hold(len(data)):
+                request = _read(kind, data)
+                identity = request.id
+                return _StreamResponse(infer_response=await service.infer(request, context))
         except RekindleError as error:
             failed = _StreamResponse(error_message=str(error))
             failed.infer_response.id = identity

@@ -32,6 +32,7 @@ class GateMiddleware:
     def __init__(self, app: ASGIApp, gate: Gate) -> None:
         self._app = app
         self._gate = gate
+        self._most = gate.max_request_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -39,13 +40,21 @@ class GateMiddleware:
             return
         try:
             scope["rekindle.caller"] = self._admit(scope)
-        except RekindleError as error:
+            with self._gate.inflow.hold(self._length(scope)):
+                await self._app(scope, receive, send)
+        except RekindleError as error:  # ours: the application answers its own
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
             else:
                 await respond(error)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+
+    def _length(self, scope: Scope) -> int:
+        """Bytes of the body; the most there may be where the caller does not say."""
+        if scope["type"] == "websocket" or scope["method"] in _SAFE:
+            return 0
+        found = next((v for k, v in scope["headers"] if k == b"content-length"), b"")
+        length = int(found) if found.isdigit() and len(found) < 16 else self._most
+        return min(length, self._most)
 
     def _admit(self, scope: Scope) -> str:
         wanted = {b"authorization", b"x-api-key", b"origin", b"host"}

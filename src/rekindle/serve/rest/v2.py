@@ -144,9 +144,9 @@ def _pathed(call: Any, prefix: str) -> Any:
 
 def _infer_routes(routes: APIRouter, plane: DataPlane) -> None:
     async def infer(request: Request) -> Response:
-        plane.admit()
-        body = await read_body(request, plane.settings.max_request_bytes)
         path = request.path_params
+        plane.admit(path["name"], path.get("version", ""))
+        body = await read_body(request, plane.settings.max_request_bytes)
         header = request.headers.get(HEADER_LENGTH)
         asked, wish = read_request(path["name"], path.get("version", ""), body, header)
         response = await while_connected(request, plane.infer(asked))
