@@ -34,7 +34,8 @@ VARIABLES = (
     Variable(
         "REKINDLE_CACHE_DIR",
         "the user's cache folder (`~/.cache/rekindle`)",
-        "Where compiled kernels and exported models are kept. Unwritable: works without cache.",
+        "Where compiled kernels, tuning records and exported models are kept. Unwritable: works "
+        "without cache.",
     ),
     Variable(
         "REKINDLE_API_KEY",
@@ -52,6 +53,11 @@ VARIABLES = (
         "unset",
         "Comma-separated names of kernels that must not be chosen, because this driver gets them "
         "wrong; `rekindle verify --kernels` lists them all and says which.",
+    ),
+    Variable(
+        "REKINDLE_IGNORE_TUNING",
+        "0",
+        "1: plan by the heuristics alone, whatever `rekindle tune` has found.",
     ),
     Variable(
         "REKINDLE_MAX_PIXELS",

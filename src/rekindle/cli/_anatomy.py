@@ -27,7 +27,7 @@ from rekindle.graph.render import page
 from rekindle.runtime._options import Options, Precision, check_precision, parse_bytes
 from rekindle.runtime.framework import detect
 from rekindle.runtime.placement import PlacedNode, Streaming
-from rekindle.runtime.providers.opencl import Planner, plan_for
+from rekindle.runtime.providers.opencl import Planner, tuned_plan_for
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Question:
     def planner(self) -> tuple[Planner, str]:
         """What plans, and what its decisions rest on; UsageError for a provider without plans."""
         if self.provider == "opencl":
-            return functools.partial(plan_for, precision=self.precision), ""
+            return functools.partial(tuned_plan_for, precision=self.precision), ""
         if self.provider != "hybrid":
             raise UsageError(
                 f"there is no plan for --provider {self.provider}", hint="opencl or hybrid"
@@ -281,6 +281,7 @@ def _steps(plan: Plan) -> list[dict[str, Any]]:
             "where": placed.where,
             "kernels": placed.kernels,
             "reason": placed.reason,
+            "tuned": placed.tuned,
         }
         for step in plan.steps
         for placed in PlacedNode.of(step)

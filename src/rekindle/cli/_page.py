@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO, TypeVar
 
@@ -125,6 +125,28 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
         for item in items:
             bar.advance(task)
             yield item
+
+
+@contextmanager
+def clock_bar(total_s: float) -> Iterator[Callable[[float, str], None]]:
+    """A bar on stderr that fills with time: call it with the seconds that are over and a text.
+
+    Nothing where stderr is no terminal.
+    """
+    console = stderr_console()
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield lambda _elapsed_s, _what: None
+        return
+    from rich import progress as rich
+
+    columns = (rich.BarColumn(), rich.TextColumn("{task.completed:.0f} of {task.total:.0f} s"))
+    with rich.Progress(
+        *columns, rich.TextColumn("{task.description}"), console=console, transient=True
+    ) as bar:
+        task = bar.add_task("", total=total_s)
+        yield lambda elapsed_s, what: bar.update(
+            task, completed=min(elapsed_s, total_s), description=str(plain(what))
+        )
 
 
 def amount(value: float | None, unit: str = "") -> str:

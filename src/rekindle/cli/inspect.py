@@ -136,6 +136,8 @@ def _draw_plan(page: Page, document: dict[str, Any]) -> None:
             continue
         for kernel in step["kernels"]:
             used[kernel] = used.get(kernel, 0) + 1
+    if tuned := sum(bool(step["tuned"]) for step in steps):
+        page.line(f"tuning records decide {tuned} of {len(steps)} steps; --json says which")
     if used:
         page.line("kernels: " + ", ".join(f"{name} {count}x" for name, count in used.items()))
 

@@ -129,7 +129,7 @@ def _draw_launches(page: Page, found: Profile, top: int) -> None:
     for t in sorted(found.launches, key=lambda t: -t.seconds)[:top]:
         made.add_row(
             plain(t.node),
-            plain(t.kernel),
+            plain(t.tuned or t.kernel),
             f"{t.seconds * 1e6:,.1f}",
             f"{t.flops_s / 1e9:.1f}",
             f"{t.bytes_s / 1e9:.1f}",

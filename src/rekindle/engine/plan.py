@@ -130,6 +130,25 @@ def plan(
     return planner.finish()
 
 
+def plan_call(call: LogicalCall, context: Context, records: Records | None = None) -> Plan:
+    """Plan one logical call by itself: its computed inputs are fed, its output is fetched.
+
+    Values keep their layouts. UnsupportedOperatorError where no kernel takes the call.
+    """
+    values = {v.name: v for v in (*call.inputs, call.output) if v is not None}
+    names = tuple(dict.fromkeys(v.name for v in call.inputs if v is not None))
+    constants = {name: array for name in names if (array := context.constant(name)) is not None}
+    fed = tuple(name for name in names if name not in constants)
+    node = Node(call.name, names, (call.output.name,), name=call.node)
+    graph = Graph(call.node, fed, (call.output.name,), [node], values, constants, {})
+    planner = _Planner(graph, context.target, None, records)
+    choice = choose(call, planner.context, records)
+    launches = tuple(planner.launches(call, choice))
+    tuned = (choice.tuned,) if choice.tuned else ()
+    planner.steps.append(DeviceStep(node, launches, (choice.name,), tuned=tuned))
+    return planner.finish()
+
+
 @dataclass
 class _Planner:
     graph: Graph
@@ -174,7 +193,7 @@ class _Planner:
                 self._alias(call)
             else:
                 algorithms.append(choice.name)
-                launches += self._launches(call, choice)
+                launches += self.launches(call, choice)
         off = dict.fromkeys(
             kernels.displaced(call, self.context) for call, choice in chosen if choice
         )
@@ -190,7 +209,7 @@ class _Planner:
             raise _out_of_range(what)
         return choose(call, self.context, self.records)
 
-    def _launches(self, call: LogicalCall, choice: Choice) -> Sequence[Launch]:
+    def launches(self, call: LogicalCall, choice: Choice) -> Sequence[Launch]:
         try:
             made = choice.kernel.launches(call, choice.context)
         except OverflowError as error:  # an int32 argument that is none

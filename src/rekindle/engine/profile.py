@@ -28,6 +28,8 @@ class LaunchTime:
     kernel: str
     """Name of the kernel spec that made the launch."""
     entry: str
+    tuned: str
+    """Kernel and variant, where a tuning record decided; else empty."""
     seconds: float
     flops: int
     moved_bytes: int
@@ -129,6 +131,7 @@ def _times(plan: Plan, runs: Sequence[Sequence[Span]], roof: Peaks) -> Iterator[
             operator=operator,
             kernel=launch.chosen or launch.kernel,
             entry=launch.entry,
+            tuned=launch.tuned,
             seconds=seconds,
             flops=launch.flops,
             moved_bytes=launch.bytes_moved,

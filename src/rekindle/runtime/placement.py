@@ -25,13 +25,16 @@ class PlacedNode:
     kernels: tuple[str, ...] = ()
     """Or, on the host, the engine: none for the operator's reference."""
     reason: str = ""
+    tuned: tuple[str, ...] = ()
+    """Kernel and variant of each call that a tuning record decided."""
 
     @classmethod
     def of(cls, step: Step) -> list[PlacedNode]:
         """The nodes of one step of a plan."""
         if isinstance(step, DeviceStep):
             node = step.node
-            return [cls(_label(node), node.qualified, "device", step.algorithms, step.reason)]
+            facts = (step.algorithms, step.reason, step.tuned)
+            return [cls(_label(node), node.qualified, "device", *facts)]
         by = ("onnxruntime",) if step.run else ()
         return [cls(_label(n), n.qualified, "host", by, why) for n, why in step.nodes]
 
@@ -115,6 +118,8 @@ class Placement:
             text += f", {len(self.nodes) - host} of {len(self.nodes)} nodes on the device"
         if self.provider == "hybrid" and self.transfers:
             text += f", {len(self.transfers)} transfers a run"
+        if tuned := sum(bool(n.tuned) for n in self.nodes):
+            text += f", {tuned} by tuning records"
         if self.streaming:
             text += f", {self.streaming.summary}"
         return f"{text} ({self.reason})" if self.reason else text
@@ -124,7 +129,9 @@ class Placement:
             "provider": self.provider,
             "device": self.device,
             "reason": self.reason,
-            "nodes": [vars(n) | {"kernels": list(n.kernels)} for n in self.nodes],
+            "nodes": [
+                vars(n) | {"kernels": list(n.kernels), "tuned": list(n.tuned)} for n in self.nodes
+            ],
             "streaming": self.streaming.to_dict() if self.streaming else None,
             "transfers": [vars(transfer) for transfer in self.transfers],
         }

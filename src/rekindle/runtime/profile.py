@@ -11,7 +11,7 @@ from rekindle.engine.plan import Plan
 from rekindle.engine.profile import Profile, profile
 from rekindle.graph import passes
 from rekindle.graph.ir import Array, Graph
-from rekindle.runtime.providers.opencl import plan_for
+from rekindle.runtime.providers.opencl import tuned_plan_for
 
 
 def profile_model(
@@ -27,6 +27,6 @@ def profile_model(
     shapes = {name: array.shape for name, array in feeds.items()}
 
     def planned(target: Target) -> Plan:
-        return plan_for(portable, target, shapes)
+        return tuned_plan_for(portable, target, shapes)
 
     return profile(buildable(chosen, planned(chosen.target()), planned), chosen, feeds, runs)

@@ -27,6 +27,7 @@ from rekindle.engine.single_node import (
     tolerance_of,
 )
 from rekindle.engine.streaming import Residency, residency
+from rekindle.engine.tuner.store import stored
 from rekindle.engine.weights import Weights
 from rekindle.graph import onnx_io, ops, passes, reference
 from rekindle.graph.infer import bind
@@ -163,7 +164,8 @@ def verify(
     shapes = {name: array.shape for name, array in reference.checked(graph, feeds).items()}
     bound = bind(passes.run(graph, passes.portable(precision)), shapes)
     expected = reference.run(graph, feeds)
-    made = plan(passes.run(bound, passes.device(precision), target), target)
+    prepared = passes.run(bound, passes.device(precision), target)
+    made = plan(prepared, target, records=stored(target))
     limit = target.global_bytes
     if memory_limit is not None:
         limit = min(parse_bytes(memory_limit), limit)
@@ -276,13 +278,13 @@ class _Comparison:
     ) -> tuple[float | None, str]:
         alone = isolate(self.plan.graph, step.node)
         try:
-            found = run_alone(
-                plan(alone, self.plan.target), self.device.opencl(), self.weights, values
-            )
+            target = self.plan.target
+            made = plan(alone, target, records=stored(target))
+            found = run_alone(made, self.device.opencl(), self.weights, values)
         except (DeviceError, MemoryLimitError) as error:
             return None, error.message
-        stored = {n: as_stored(a, alone.values[n].layout) for n, a in expected.items()}
-        return max(difference(found[name], stored[name]) for name in alone.outputs), ""
+        laid_out = {n: as_stored(a, alone.values[n].layout) for n, a in expected.items()}
+        return max(difference(found[name], laid_out[name]) for name in alone.outputs), ""
 
     def accepted(self, names: Iterable[str], algorithms: Iterable[str]) -> float:
         """The tolerance of values that these kernels made."""

@@ -9,6 +9,7 @@ from rekindle._errors import ModelError
 from rekindle._log import debug
 from rekindle._types import Target
 from rekindle.engine.plan import HostStep, Plan, Step, plan
+from rekindle.engine.tuner.store import stored
 from rekindle.graph import passes
 from rekindle.graph.infer import bind
 from rekindle.graph.ir import Graph
@@ -38,7 +39,8 @@ class Planner:
     def __call__(self, graph: Graph, target: Target, shapes: Mapping[str, tuple[int, ...]]) -> Plan:
         """Plan a loaded graph for concrete input shapes. Raises as planning does."""
         bound = bind(graph, shapes)
-        whole = plan(passes.run(bound, passes.DEVICE, target), target, graph.initializers)
+        records = stored(target)
+        whole = plan(passes.run(bound, passes.DEVICE, target), target, graph.initializers, records)
         units = units_of(bound, whole)
         refused: set[str] = set()
         while True:
@@ -55,7 +57,7 @@ class Planner:
                     break
             else:
                 rest = passes.run(divided, passes.DEVICE, target)
-                made = plan(rest, target, graph.initializers)
+                made = plan(rest, target, graph.initializers, records)
                 reasons = _reasons(units)
                 steps = tuple(_with_part(step, opened, parts, reasons) for step in made.steps)
                 return replace(made, steps=steps)

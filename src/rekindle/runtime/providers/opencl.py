@@ -11,6 +11,7 @@ from rekindle._types import Target
 from rekindle.device import Device, select_device
 from rekindle.engine.alternatives import buildable
 from rekindle.engine.cache import Executors
+from rekindle.engine.choices import Records
 from rekindle.engine.executor import Executor
 from rekindle.engine.kernels import check_disabled
 from rekindle.engine.lanes import Lanes
@@ -18,6 +19,7 @@ from rekindle.engine.plan import HostStep, Plan, plan
 from rekindle.engine.streaming import Residency, residency
 from rekindle.engine.trace import Trace
 from rekindle.engine.transfers import transfers
+from rekindle.engine.tuner.store import stored
 from rekindle.graph import onnx_io, passes
 from rekindle.graph.cost import parameter_count
 from rekindle.graph.infer import bind
@@ -34,16 +36,28 @@ def plan_for(
     target: Target,
     shapes: Mapping[str, tuple[int, ...]],
     precision: str = "model",
+    records: Records | None = None,
 ) -> Plan:
-    """Plan a loaded graph on `target` for concrete input shapes."""
+    """Plan a loaded graph on `target` for concrete input shapes, with tuning records if given."""
     bound = bind(graph, shapes)
-    return plan(passes.run(bound, passes.device(precision), target), target, graph.initializers)
+    prepared = passes.run(bound, passes.device(precision), target)
+    return plan(prepared, target, graph.initializers, records)
+
+
+def tuned_plan_for(
+    graph: Graph,
+    target: Target,
+    shapes: Mapping[str, tuple[int, ...]],
+    precision: str = "model",
+) -> Plan:
+    """`plan_for` with the tuning records that are kept here for this target."""
+    return plan_for(graph, target, shapes, precision, stored(target))
 
 
 Planner = Callable[[Graph, Target, Mapping[str, tuple[int, ...]]], Plan]
 
 
-def plan_at_ones(graph: Graph, target: Target, planner: Planner = plan_for) -> Plan | None:
+def plan_at_ones(graph: Graph, target: Target, planner: Planner = tuned_plan_for) -> Plan | None:
     """Plan with dynamic dimensions as 1; None where the model cannot take that."""
     check_disabled(target)
     specs = graph.input_specs()
@@ -67,7 +81,7 @@ class OpenCLBackend:
         provider: str = "opencl",
         planner: Planner | None = None,
     ) -> None:
-        planner = planner or partial(plan_for, precision=options.precision)
+        planner = planner or partial(tuned_plan_for, precision=options.precision)
         on_load, on_device = passes.portable(options.precision), passes.device(options.precision)
         self._provider, self._planner = provider, planner
         self.inputs = graph.input_specs()

@@ -1,0 +1,1 @@
+"""The tuner: which variant of which kernel is fastest here, measured and remembered."""
