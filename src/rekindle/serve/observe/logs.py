@@ -42,8 +42,11 @@ class Log(Listener):
         level = logging.ERROR if call.status in _BUGS else logging.INFO
         if access.isEnabledFor(level):
             target = call.target[:_TARGET]
-            message = f"{call.method} {target} {call.status}"
-            access.log(level, "%s", message, extra={"fields": _of(call)})
+            message = (f"{call.method} {target} {call.status}",)
+            # Made here: the logger would look for the line of source first, which takes longer.
+            record = logging.LogRecord(access.name, level, "", 0, "%s", message, None)
+            record.fields = _of(call)
+            access.handle(record)
 
     def model_loaded(self, model: str, version: str, nbytes: int, seconds: float) -> None:
         _tell(logging.INFO, "model loaded", model, version, bytes=nbytes, ms=_ms(seconds))

@@ -27,7 +27,7 @@ from prometheus_client.exposition import choose_encoder
 
 import rekindle
 from rekindle._errors import RekindleError
-from rekindle.device.telemetry import Telemetry, read_telemetry
+from rekindle.device.telemetry import Telemetry
 from rekindle.serve.batching.batcher import Batch
 from rekindle.serve.dataplane import DataPlane
 from rekindle.serve.events import Listener
@@ -71,7 +71,7 @@ class Metrics(Listener):
     def __init__(
         self,
         plane: DataPlane,
-        read_cards: Callable[[], Sequence[Telemetry]] = read_telemetry,
+        read_cards: Callable[[], Sequence[Telemetry]],
         *,
         triton: bool = False,
     ) -> None:

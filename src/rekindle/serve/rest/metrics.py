@@ -6,13 +6,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from rekindle.device.telemetry import read_telemetry
 from rekindle.serve.dataplane import DataPlane
 from rekindle.serve.observe.metrics import Metrics
 
 
 def router(plane: DataPlane) -> APIRouter:
     """The route, with a registry of its own: several servers may live in one process."""
-    metrics = Metrics(plane, triton=plane.settings.triton_metrics)
+    metrics = Metrics(plane, read_telemetry, triton=plane.settings.triton_metrics)
     plane.listeners.add(metrics)
     routes = APIRouter(tags=["Monitoring"])
 
