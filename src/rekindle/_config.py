@@ -71,6 +71,12 @@ VARIABLES = (
         "or PoCL's workers may share one core).",
     ),
     Variable(
+        "REKINDLE_NO_WALK",
+        "0",
+        "1: launch every kernel by itself on PoCL, too, where one launch otherwise walks through "
+        "a whole run.",
+    ),
+    Variable(
         "REKINDLE_EXECUTION_PROVIDERS",
         "unset",
         "Comma-separated ONNX Runtime execution providers, best first, instead of the "

@@ -83,7 +83,7 @@ def test_one_program_that_fails_as_a_whole_is_built_in_parts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A driver may give up on a large program, and take each of its kernels."""
-    made = compiler.Compiler._build
+    made = compiler.Compiler.build
 
     def build(self: compiler.Compiler, source: str) -> object:
         if source.count("#define NAME_(") > 1:
@@ -91,7 +91,7 @@ def test_one_program_that_fails_as_a_whole_is_built_in_parts(
         return made(self, source)
 
     monkeypatch.setattr(compiler, "_COMPILERS", {})
-    monkeypatch.setattr(compiler.Compiler, "_build", build)
+    monkeypatch.setattr(compiler.Compiler, "build", build)
     path = write(classifier(), tmp_path)
     with open_session(path, provider="opencl", strict=True) as session:
         np.testing.assert_allclose(session.run({"x": X})["y"], expected(path), rtol=1e-4, atol=1e-6)

@@ -48,7 +48,7 @@ class Work:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.plans = self.builds = 0
-        plan_for, build = opencl.plan_for, Compiler._build
+        plan_for, build = opencl.plan_for, Compiler.build
 
         def planning(*args: Any, **options: Any) -> Any:
             self.plans += 1
@@ -59,7 +59,7 @@ class Work:
             return build(*args)
 
         patch.setattr(opencl, "plan_for", planning)
-        patch.setattr(Compiler, "_build", building)
+        patch.setattr(Compiler, "build", building)
 
     @property
     def done(self) -> tuple[int, int]:

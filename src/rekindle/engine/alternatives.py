@@ -11,6 +11,7 @@ from rekindle._types import Target
 from rekindle.device import Device
 from rekindle.engine.compiler import compiler_for
 from rekindle.engine.plan import Plan
+from rekindle.engine.walk import prepare
 
 
 def buildable(device: Device, first: Plan, replan: Callable[[Target], Plan]) -> Plan:
@@ -22,7 +23,7 @@ def buildable(device: Device, first: Plan, replan: Callable[[Target], Plan]) -> 
     compiler, made = compiler_for(device.opencl()), first
     while True:
         try:
-            compiler.prepare(made.launches())
+            prepare(compiler, made)
             return made
         except KernelError as error:
             target = made.target

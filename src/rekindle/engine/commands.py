@@ -8,7 +8,7 @@ import pyopencl as cl
 
 from rekindle.engine.kernels import Launch
 
-_WINDOW = 4e9
+WINDOW = 4e9
 """Work, in FLOPs, given to the device before the host waits for the work before it. Nothing idles
 (two windows are under way), and Ctrl-C takes effect within two of them: they cannot be called
 back."""
@@ -44,7 +44,7 @@ class Pace:
 
     def add(self, work: float, event: cl.Event) -> None:
         self._work += work
-        if self._work < _WINDOW:
+        if self._work < WINDOW:
             return
         self._queue.flush()
         if self._behind:

@@ -39,6 +39,8 @@ class Compiler:
 
     context: cl.Context
     device: cl.Device
+    walks: list[Any] = field(default_factory=list)
+    """Programs that walk through many launches in one (`walk.WalkProgram`)."""
     _programs: dict[Specialisation, cl.Program] = field(default_factory=dict)
 
     def prepare(self, launches: Iterable[Launch]) -> None:
@@ -53,7 +55,7 @@ class Compiler:
         if not missing:
             return
         try:
-            program = self._build(program_source(missing))
+            program = self.build(program_source(missing))
         except KernelError as error:
             if broken := self._build_singly(missing):
                 names = tuple(dict.fromkeys(needed[spec] for spec in broken))
@@ -68,7 +70,7 @@ class Compiler:
         broken = []
         for spec in specs:
             try:
-                self._programs[spec] = self._build(program_source([spec]))
+                self._programs[spec] = self.build(program_source([spec]))
             except KernelError:
                 broken.append(spec)
         return broken
@@ -78,7 +80,8 @@ class Compiler:
         spec = specialisation(launch)
         return cl.Kernel(self._programs[spec], f"{launch.entry}_{suffix(spec)}")
 
-    def _build(self, source: str) -> cl.Program:
+    def build(self, source: str) -> cl.Program:
+        """The program of that text, from the cache where it is there. KernelError if refused."""
         debug(3, "OpenCL program\n%s", source)
         path = self._cache_path(source)
         if binary := _read(path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from rekindle.engine.plan import HostStep, Plan
 from rekindle.engine.streaming import Residency
 from rekindle.engine.trace import Trace
 from rekindle.engine.uploads import Uploads
+from rekindle.engine.walk import Walk, WalkProgram, legs, prepare
 from rekindle.engine.weights import Weights
 from rekindle.graph import ops
 from rekindle.graph.ir import Array, Graph, Value, numpy_dtype
@@ -51,6 +53,7 @@ class Executor:
         self._trace = trace
         self._device = device
         self._weights = weights
+        self._walk: Walk | None = None
         self._arenas: list[cl.Buffer] = []
         self._buffers: dict[str, cl.Buffer] = {}
         self._steps: list[HostStep | tuple[str, list[Command]]] = []
@@ -60,9 +63,12 @@ class Executor:
             self._queue = cl.CommandQueue(compiler.context, device, timed)
             self.uploads = Uploads(self.residency, plan.constants, device, weights, trace)
             try:
-                compiler.prepare(plan.launches())
                 self._allocate(compiler.context)
-                self._prepare(compiler.kernel)
+                if trace or self.residency.stages or not (walked := prepare(compiler, plan)):
+                    compiler.prepare(plan.launches())
+                    self._prepare(compiler.kernel)
+                else:
+                    self._prepare_walk(compiler.kernel, walked)
             except BaseException:
                 self._free()
                 raise
@@ -109,6 +115,9 @@ class Executor:
 
     def _free(self) -> None:
         self._steps = []
+        if self._walk:
+            self._walk.release()
+            self._walk = None
         for buffer in (*self._buffers.values(), *self._arenas):
             buffer.release()
         self._buffers.clear()
@@ -156,6 +165,25 @@ class Executor:
                 number += 1
                 debug(4, "%s %s %s %s", step.node, launch.entry, *sizes)
             self._steps.append((step.node.name or step.node.outputs[0], commands))
+
+    def _prepare_walk(self, kernel_of: Callable[[Launch], cl.Kernel], walked: WalkProgram) -> None:
+        """One command for many launches; untimed, and with all weights there."""
+        parts = list(legs(self.plan, walked.knows))
+        through = [p for p in parts if not isinstance(p, HostStep) and walked.knows(p[0])]
+        self._walk = Walk(walked, self._queue, through, partial(self._argument, stage=-1),
+                          self._arenas[0])  # fmt: skip
+        ready = iter(self._walk.commands)
+        for part in parts:
+            if isinstance(part, HostStep):
+                self._steps.append(part)
+            elif walked.knows(part[0]):
+                self._steps.append(("", [next(ready)]))
+            else:
+                (launch,) = part
+                kernel = kernel_of(launch)
+                kernel.set_args(*(self._argument(a, -1) for a in launch.args))
+                sizes = launch.global_size, launch.local_size
+                self._steps.append(("", [Command(kernel, *sizes, work_of(launch), None, None)]))
 
     def _enqueue(self, label: str, commands: Sequence[Command], pace: Pace) -> None:
         queue, enqueue, trace, uploads = (
