@@ -78,7 +78,7 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) -e '.[demo,otel,serve,torch$(LINKER)]' --group test
+	$(PIP) -e '.[demo,otel,torch,web$(LINKER)]' --group test
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test

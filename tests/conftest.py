@@ -13,6 +13,7 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 CACHE = "REKINDLE_CACHE_DIR"
+CHROMIUM = Path("/usr/bin/chromium")
 REQUIRE_TOOLS = os.environ.get("REKINDLE_REQUIRE_TOOLS", "0") not in ("", "0")
 
 # PoCL reads this at its first call; without it two workers may share one core (half the speed).
@@ -40,6 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("opencl") and (problem := _opencl_problem()):
         _lacks(problem)
+    if item.get_closest_marker("browser") and not CHROMIUM.exists():
+        _lacks(f"{CHROMIUM} is not installed (apt-get install chromium)")
 
 
 @functools.cache

@@ -17,7 +17,7 @@ ROOT = Path(rekindle.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
 HEAVY = (
     "onnx", "onnxruntime", "torch", "pyopencl", "PIL", "typer", "rich",
-    "fastapi", "google", "grpc", "orjson", "prometheus_client", "uvicorn",
+    "fastapi", "google", "grpc", "gradio", "orjson", "prometheus_client", "uvicorn",
 )  # fmt: skip
 VAGUE = {"common", "core", "enhanced", "helper", "helpers", "manager", "misc", "util", "utils"}
 MAX_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 500, 60, 7

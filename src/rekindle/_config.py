@@ -142,6 +142,12 @@ def prepend_path(folder: Path) -> None:
     os.environ["PATH"] = os.pathsep.join((str(folder), os.environ.get("PATH", os.defpath)))
 
 
+def confine_gradio(uploads: Path) -> None:
+    """Gradio reports to nobody and keeps uploads in a folder of ours; before it is imported."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+
+
 def cache_dir() -> Path:
     """Folder for compiled kernels and exported models; may not exist or be writable."""
     if text := read("REKINDLE_CACHE_DIR"):

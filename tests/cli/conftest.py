@@ -2,62 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from onnx import TensorProto, helper
+from colours import CARD, network, put_colours
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from rekindle._types import DType, TensorSpec
 from rekindle.cli import app
 from rekindle.hub import names
-from rekindle.hub.card import CardFile, CardTensor, Measured, ModelCard, Preprocess, dumps
-
-CARD = ModelCard(
-    name="colours",
-    version="1",
-    task="classify",
-    licence="MIT",
-    source="a test",
-    labels=("red", "green", "blue"),
-    inputs=(CardTensor(TensorSpec("image", DType.FLOAT32, ("N", 3, 8, 8)), "NCHW"),),
-    outputs=(CardTensor(TensorSpec("logits", DType.FLOAT32, ("N", 3))),),
-    preprocess=Preprocess(
-        "RGB", "stretch", (8, 8), (8, 8), "area", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-    ),
-    decode="logits",
-    measured=(Measured("top-1 accuracy", "three colours", 0.9, (0.8, 0.95)),),
-)
-
-
-def network() -> bytes:
-    """A convolution that keeps each channel, then its mean: which colour is there most?"""
-    kernel = [float(i == j) for i in range(3) for j in range(3)]
-    nodes = [
-        helper.make_node("Conv", ["image", "kernel"], ["same"], name="keep"),
-        helper.make_node("Relu", ["same"], ["positive"], name="cut"),
-        helper.make_node("GlobalAveragePool", ["positive"], ["pooled"], name="mean"),
-        helper.make_node("Flatten", ["pooled"], ["logits"], name="flat"),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "colours",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 8, 8])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3])],
-        [helper.make_tensor("kernel", TensorProto.FLOAT, [3, 3, 1, 1], kernel)],
-    )
-    opset = [helper.make_opsetid("", 13)]
-    data: bytes = helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
-    return data
+from rekindle.hub.card import ModelCard, dumps
 
 
 @pytest.fixture
@@ -80,13 +40,7 @@ def bare(tmp_path: Path) -> Path:
 @pytest.fixture
 def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelCard:
     """The tiny network in the place of the bundled classifier."""
-    folder = tmp_path / "models" / "cifar10-resnet" / "1"
-    folder.mkdir(parents=True)
-    data = network()
-    (folder / "model.onnx").write_bytes(data)
-    file = CardFile("model.onnx", hashlib.sha256(data).hexdigest(), len(data))
-    card = replace(CARD, name="cifar10-resnet", files=(file,))
-    (folder / "card.toml").write_text(dumps(card), encoding="utf-8")
+    card = put_colours(tmp_path / "models", "cifar10-resnet")
     monkeypatch.setattr(names, "BUNDLED", tmp_path / "models")
     return card
 

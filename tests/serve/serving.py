@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from rekindle.serve import Server, Settings
+from rekindle.serve.rest import Mount
 from rekindle.serve.server import new_loop
 
 LIMIT_S = 120.0
@@ -30,7 +31,8 @@ def until(condition: Callable[[], bool]) -> None:
 class Running:
     """A server in an event loop of its own."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, mounts: Sequence[Mount] = ()) -> None:
+        self._mounts = mounts
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self.drained: bool | None = None
@@ -76,7 +78,7 @@ class Running:
 
     async def _serve(self, settings: Settings) -> None:
         self.loop = asyncio.get_running_loop()
-        self.server = Server(settings)
+        self.server = Server(settings, mounts=self._mounts)
         await self.server.start()
         await self.server.loaded()
         self._ready.set()

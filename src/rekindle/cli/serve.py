@@ -17,6 +17,7 @@ from rekindle.cli._options import DeviceOption, ProviderOption, check_provider
 from rekindle.cli._page import Page, stderr_console
 
 if TYPE_CHECKING:
+    from rekindle.serve.rest import Mount
     from rekindle.serve.server import Server
     from rekindle.serve.settings import Settings
 
@@ -89,6 +90,12 @@ OtlpEndpoint = Annotated[
 TritonMetrics = Annotated[
     bool, typer.Option("--triton-metrics", help="Metrics under Triton's names, too.")
 ]
+Web = Annotated[bool, typer.Option("--web", help="A page to look at photos with, at /.")]
+Lang = Annotated[
+    str | None,
+    typer.Option(metavar="CODE", help="Language of --web: en, es. As the browser asks if left out.",
+                 show_default=False),
+]  # fmt: skip
 
 
 def serve(
@@ -116,6 +123,8 @@ def serve(
     max_request: MaxRequest = "64MiB",
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
+    web: Web = False,
+    lang: Lang = None,
 ) -> Outcome:
     """Serve a folder of models over REST and gRPC, until Ctrl-C or SIGTERM."""
     chosen: dict[str, Any] = {
@@ -140,7 +149,7 @@ def serve(
         "tls_key": tls_key,
     }
     settings = _settings(repository, memory_budget, isolation, chosen)
-    _run(settings, log_format, access_log)
+    _run(settings, _mounts(web, lang), log_format, access_log)
 
     def draw(shown: Page) -> None:
         shown.line("Stopped; every request in flight was answered.")
@@ -148,7 +157,7 @@ def serve(
     return Outcome({"stopped": True, "answered": True}, draw)
 
 
-def _run(settings: Settings, log_format: str, access_log: bool) -> None:
+def _run(settings: Settings, mounts: list[Mount], log_format: str, access_log: bool) -> None:
     """Serve until the signal; BusyError where requests were not answered in time."""
     if log_format not in _LOG_FORMATS:
         raise UsageError(f"unknown log format {log_format!r}", hint="one of text, json")
@@ -160,8 +169,9 @@ def _run(settings: Settings, log_format: str, access_log: bool) -> None:
     with logging_to(sys.stderr, log_format, access_lines=access_log):  # type: ignore[arg-type]
         answered = run(
             settings,
-            started=lambda server: _say_started(page, server),
+            started=lambda server: _say_started(page, server, web=bool(mounts)),
             loaded=lambda server: _say_loaded(page, server),
+            mounts=mounts,
         )
     if not answered:
         raise BusyError(f"requests were still running {settings.drain_s:g} s after the signal")
@@ -195,6 +205,16 @@ def _settings(
     )
 
 
+def _mounts(web: bool, language: str | None) -> list[Mount]:
+    if not web:
+        if language is not None:
+            raise UsageError("--lang belongs to --web", hint="rekindle serve --web --lang es")
+        return []
+    from rekindle.web import pages
+
+    return [pages(language)]
+
+
 def _installed(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
@@ -202,7 +222,7 @@ def _installed(name: str) -> bool:
         return False
 
 
-def _say_started(page: Page | None, server: Server) -> None:
+def _say_started(page: Page | None, server: Server, *, web: bool) -> None:
     settings = server.settings
     if page is None:
         from rekindle.serve.observe.logs import event
@@ -213,6 +233,8 @@ def _say_started(page: Page | None, server: Server) -> None:
               version=rekindle.__version__)  # fmt: skip
         return
     page.line(f"REST   {server.url}  (API: /docs)")
+    if web:
+        page.line(f"page   {server.url}/")
     page.line(f"gRPC   {settings.host}:{server.grpc_port}")
     budget = f"{settings.memory_budget:,} bytes" if settings.memory_budget else "no limit"
     page.line(f"models {settings.repository}  (isolation: {settings.isolation}, memory: {budget})")

@@ -20,7 +20,7 @@ from rekindle.serve.dataplane import DataPlane
 from rekindle.serve.grpc.service import make_server
 from rekindle.serve.observe.logs import Log
 from rekindle.serve.observe.tracing import exporting
-from rekindle.serve.rest import build_app
+from rekindle.serve.rest import Mount, build_app
 from rekindle.serve.rest.observed import Observed
 from rekindle.serve.settings import Settings
 
@@ -34,9 +34,15 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Server:
     """Bind, serve until told to stop, drain. Use it as an async context manager, or `run`."""
 
-    def __init__(self, settings: Settings, routers: Sequence[APIRouter] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        routers: Sequence[APIRouter] = (),
+        mounts: Sequence[Mount] = (),
+    ) -> None:
         self.settings = settings
         self._routers = routers
+        self._mounts = mounts
         self._stop = asyncio.Event()
 
     async def start(self) -> None:
@@ -67,11 +73,13 @@ class Server:
             raise
         self.http_port: int = listening.getsockname()[1]
         config = uvicorn.Config(
-            Observed(build_app(self.plane, gate, self._routers), self.plane.listeners),
+            Observed(
+                build_app(self.plane, gate, self._routers, self._mounts), self.plane.listeners
+            ),
             log_config=None,
             access_log=False,
             server_header=False,
-            lifespan="off",
+            lifespan="on" if self._mounts else "off",
             timeout_graceful_shutdown=5,
             ssl_certfile=self._tls.certificate if self._tls else None,
             ssl_keyfile=self._tls.key if self._tls else None,
@@ -159,20 +167,22 @@ class Server:
 
 
 def run(
-    settings: Settings, started: Callable[[Server], None], loaded: Callable[[Server], None]
+    settings: Settings,
+    started: Callable[[Server], None],
+    loaded: Callable[[Server], None],
+    mounts: Sequence[Mount] = (),
 ) -> bool:
     """Serve until SIGTERM or Ctrl-C; whether every request in flight was answered.
 
     `started` is called once both ports are open, `loaded` once the models have been loaded.
     """
     with asyncio.Runner(loop_factory=new_loop()) as runner:
-        return runner.run(_run(settings, started, loaded))
+        return runner.run(_run(Server(settings, mounts=mounts), started, loaded))
 
 
 async def _run(
-    settings: Settings, started: Callable[[Server], None], loaded: Callable[[Server], None]
+    server: Server, started: Callable[[Server], None], loaded: Callable[[Server], None]
 ) -> bool:
-    server = Server(settings)
     await server.start()
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:

@@ -10,8 +10,10 @@ from rekindle.serve.access.keys import KeyFile
 from rekindle.serve.access.rates import RateLimits
 from rekindle.serve.settings import Settings
 
-Need = Literal["open", "look", "infer", "admin", "metrics"]
-"""What a call needs: nothing (probes of health), any key (descriptions), or a scope."""
+Need = Literal["open", "page", "look", "infer", "admin", "metrics"]
+"""What a call needs: nothing (probes of health), any key (a page's files, descriptions), or a
+scope.
+"""
 _METERED = frozenset({"look", "infer", "admin"})
 
 
@@ -35,7 +37,7 @@ class Gate:
         if need == "open" or not self.asks:
             return ""
         name, failure = self._identify(need, presented)
-        if self._rates is not None and need in _METERED:
+        if self._rates is not None and (need in _METERED or failure is not None):
             self._rates.hit(f"key {name}" if name else f"address {address}")
         if failure is not None:
             raise failure
@@ -53,7 +55,7 @@ class Gate:
         key = self._keys.find(presented)
         if key is None:
             return "", AuthenticationError("the API key is not known here")
-        if need != "look" and need not in key.scopes:
+        if need not in ("page", "look") and need not in key.scopes:
             return key.name, ForbiddenError(
                 f"the API key {key.name!r} may not do this: it needs the scope {need}",
                 hint=f"it has {', '.join(key.scopes) or 'none'}",

@@ -7,10 +7,12 @@ from rekindle._errors import RekindleError
 
 _BY_STATUS: dict[int, type[RekindleError]] = {
     400: _errors.InputError,
+    401: _errors.AuthenticationError,
     403: _errors.ForbiddenError,
     404: _errors.NotFoundError,
     413: _errors.InputError,
     422: _errors.ModelError,
+    429: _errors.RateLimitError,
     501: _errors.NotBuiltError,
     503: _errors.BusyError,
     504: _errors.DeadlineError,
@@ -19,7 +21,6 @@ _BY_STATUS: dict[int, type[RekindleError]] = {
 _HINTS = {
     401: "set REKINDLE_API_KEY to a key of this server",
     403: "the key, or the server as it was started, does not allow this",
-    429: "ask less often, or wait",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fastapi import APIRouter, FastAPI
 
@@ -12,10 +12,15 @@ from rekindle.serve.dataplane import DataPlane
 from rekindle.serve.rest import errors, friendly, metrics, v2
 from rekindle.serve.rest.gate import GateMiddleware
 
+Mount = Callable[[FastAPI, DataPlane, Gate], None]
+"""Adds what another room has to an application: pages that need the data plane and the gate."""
 
-def build_app(plane: DataPlane, gate: Gate, routers: Sequence[APIRouter] = ()) -> FastAPI:
-    """The application behind its gate; `routers` are mounted beside its own routes (pages,
-    applications).
+
+def build_app(
+    plane: DataPlane, gate: Gate, routers: Sequence[APIRouter] = (), mounts: Sequence[Mount] = ()
+) -> FastAPI:
+    """The application behind its gate; `routers` and `mounts` come beside its own routes
+    (applications, pages).
     """
     app = FastAPI(
         title="Rekindle",
@@ -31,4 +36,6 @@ def build_app(plane: DataPlane, gate: Gate, routers: Sequence[APIRouter] = ()) -
     app.include_router(metrics.router(plane))
     for router in routers:
         app.include_router(router)
+    for mount in mounts:
+        mount(app, plane, gate)
     return app

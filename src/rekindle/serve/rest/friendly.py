@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
@@ -91,25 +90,25 @@ def _classify(routes: APIRouter, plane: DataPlane) -> None:
         photo, top = form.get("photo"), _top(form.get("top", "5"))
         if not isinstance(photo, bytes):
             raise InputError("there is no photo", hint="curl -F photo=@FILE .../classify")
-        name = form.get("model") or readers.only(plane)
+        name = form.get("model", "")
         if not isinstance(name, str):
             raise InputError("model is no text")
-        slot, instance = await plane.model(name)
-        reader = readers.get(slot, instance)
-        loop = asyncio.get_running_loop()
-        tensor = await loop.run_in_executor(None, reader.prepare, photo)
-        asked = InferRequest(name, {reader.input.name: tensor}, slot.entry.version)
-        done = await while_connected(request, plane.infer(asked))
-        if done is None:
+        named = await readers.classify(
+            plane, photo, name, top=top, infer=lambda asked: while_connected(
+                request, plane.infer(asked)
+            ),
+        )  # fmt: skip
+        if named is None:
             return Response(status_code=_LEFT)
-        scores = reader.scores(done.outputs[reader.output.name], 1)
-        labels = reader.labels(scores[0], top)
         return answer(
             {
-                "model": done.model,
-                "version": done.version,
-                "labels": [{"name": x.name, "index": x.index, "score": x.score} for x in labels],
-                "run_ms": done.run_s * 1e3,
+                "model": named.model,
+                "version": named.version,
+                "labels": [
+                    {"name": x.name, "index": x.index, "score": x.score} for x in named.labels
+                ],
+                "placement": named.placement,
+                "run_ms": named.run_s * 1e3,
                 "ms": (time.perf_counter() - start) * 1e3,
             }
         )

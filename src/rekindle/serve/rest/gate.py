@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,6 +22,10 @@ _RULES: tuple[tuple[str, str, Need], ...] = (
     ("GET", r"/health|/models|/docs|/openapi\.json", "look"),
     ("GET", r"/v2(/models/.*)?", "look"),
     ("POST", r"/v2/repository/index", "look"),
+    # A page is a hundred small files; what is done on it is asked for when it is done.
+    ("POST", r"/web/[a-z]+/gradio_api/upload", "infer"),
+    ("GET", r"/|/web(/.*)?", "page"),
+    ("POST", r"/web/.*", "page"),
 )
 _COMPILED = [(method, re.compile(pattern, re.DOTALL), need) for method, pattern, need in _RULES]
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -65,8 +70,8 @@ class GateMiddleware:
         if not self._gate.asks:
             return ""
         need = needed(method, scope["path"])
-        presented = headers.get(b"x-api-key") or _presented(headers.get(b"authorization"))
-        return self._gate.admit(need, presented, (scope.get("client") or ("",))[0])
+        key = presented({k.decode(): v for k, v in headers.items()})
+        return self._gate.admit(need, key, (scope.get("client") or ("",))[0])
 
 
 def needed(method: str, path: str) -> Need:
@@ -77,9 +82,13 @@ def needed(method: str, path: str) -> Need:
     return "infer"
 
 
-def _presented(authorization: str | None) -> str | None:
-    """The key of `Bearer KEY`, or the password of `Basic`, which is what a browser asks for."""
-    kind, _, value = (authorization or "").partition(" ")
+def presented(headers: Mapping[str, str]) -> str | None:
+    """The key of `X-API-Key`, of `Bearer KEY`, or the password of `Basic`, which is what a
+    browser asks for.
+    """
+    if key := headers.get("x-api-key"):
+        return key
+    kind, _, value = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return value.strip()
     if kind.lower() != "basic":
