@@ -13,7 +13,7 @@ LINKER = $(shell echo 'int x;' | gcc -shared -x c - -o /dev/null 2>/dev/null || 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-exports conformance bench bench-memory check docs clean
+.PHONY: help demo test test-slow test-exports conformance bench bench-memory bench-serve soak isa check docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ bench: $(VENV)/.bench ## speed against other engines; hours from scratch: BENCH=
 
 bench-memory: $(VENV)/.test ## memory plans of full-size networks, for an RX 580 and a CPU
 	$(BIN)/python benchmarks/memory.py
+
+bench-serve: $(VENV)/.test ## the server: overhead, batching, overload, lost workers, other servers
+	$(BIN)/python benchmarks/serve.py $(BENCH)
+
+soak: $(VENV)/.test ## the server: 500 times a model is loaded and unloaded; memory stays flat
+	$(BIN)/python benchmarks/soak.py
 
 isa: $(VENV)/.test ## the instructions of our kernels on Polaris (gfx803), held to what they promise
 	$(BIN)/python benchmarks/isa.py --json benchmarks/results/isa.json
