@@ -17,8 +17,8 @@ from rekindle._errors import UsageError
 from rekindle._types import Target
 from rekindle.engine import kernels
 from rekindle.engine.choices import Setting
-from rekindle.engine.compiler import OPTIONS
 from rekindle.engine.kernels import Context
+from rekindle.engine.program import OPTIONS
 from rekindle.engine.tuner.workload import workload
 from rekindle.graph.lowering import LogicalCall
 
