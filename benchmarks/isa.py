@@ -100,12 +100,16 @@ def layers(plan: Plan) -> list[dict[str, Any]]:
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
     """One line of the table: a kernel's variants together."""
     promise = REGISTRY.get(rows[0].kernel).isa
-    shares = [row.figures.hot.share for row in rows]
+    # The sum of slices multiplies nothing, and says nothing of the kernel.
+    shares = [
+        row.share for row in rows if promise.share(row.launch.defines) or not promise.variants
+    ]
     return {
         "variants": len(rows),
         "multiply_adds": [round(min(shares), 3), round(max(shares), 3)],
         "floor": promise.multiply_adds,
-        "floors": {f"{name}={value}": v for (name, value), v in promise.variants.items()},
+        "floors": {f"{name}={value}": f.share for (name, value), f in promise.variants.items()},
+        "lower": {f"{name}={value}": f.reason for (name, value), f in promise.variants.items()},
         "vgpr": max(row.figures.vgpr for row in rows),
         "sgpr": max(row.figures.sgpr for row in rows),
         "waves": min(row.waves for row in rows),
@@ -140,6 +144,20 @@ def document(made: dict[str, Plan], found: Report) -> dict[str, Any]:
     }
 
 
+def history(path: Path, now: dict[str, Any]) -> list[dict[str, Any]]:
+    """Estimates of earlier runs in the file: those that differ from the next one, and its own."""
+    if not path.exists():
+        return []
+    before = json.loads(path.read_text(encoding="utf-8"))
+    kept: list[dict[str, Any]] = before.get("history", [])
+    models = {k: {n: m[n] for n in ("ms", "share")} for k, m in before["models"].items()}
+    changed = any(
+        now["models"][k]["ms"] != m["ms"] for k, m in models.items() if k in now["models"]
+    )
+    machine = {name: before["machine"][name] for name in ("commit", "date")}
+    return [*kept, {"machine": machine, "models": models}] if changed else kept
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default=",".join((*NETWORKS, *PRODUCTS)))
@@ -154,6 +172,7 @@ def main() -> int:
     table.table.cache_clear()
     written = document(made, found)
     if options.json:
+        written["history"] = history(options.json, written)
         options.json.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     for name, line in written["kernels"].items():
         low, high = line["multiply_adds"]

@@ -35,10 +35,12 @@ def text(run: dict[str, Any], table: Table) -> str:
                 ("network", "launches", "GFLOP", "ms, estimate", "of peak", "slowest launch"),
                 (_network(*item) for item in run["models"].items()),
             ),
+            *_history(run, table),
         ]
     return "\n\n".join(parts)
 
 
+_FOLLOWED = ("resnet50 x1", "resnet50 x8", "mobilenet_v2 x1", "mobilenet_v2 x8")
 _HEAD = (
     "kernel", "variants", "multiply-adds", "at least", "vector registers", "waves", "local, B",
     "scratch, B",
@@ -67,7 +69,27 @@ def _unkept(kernels: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for name, line in kernels.items()
         for rule, reason in line["unkept"].items()
     ]
+    lines += [
+        f"- `{name}`, {define} promises less: {reason}"
+        for name, line in kernels.items()
+        for define, reason in line["lower"].items()
+    ]
     return ["Not promised:\n\n" + "\n".join(lines)] if lines else []
+
+
+def _history(run: Mapping[str, Any], table: Table) -> list[str]:
+    """How the estimates of two networks went, run by run, the last one included."""
+    runs = [*run["history"], {"machine": run["machine"], "models": run["models"]}]
+    shown = [key for key in _FOLLOWED if all(key in one["models"] for one in runs)]
+    rows = [
+        (
+            f"{one['machine']['commit'][:10]}, {one['machine']['date']}",
+            *(f"{one['models'][k]['ms']:.2f} ms, {one['models'][k]['share']:.1%}" for k in shown),
+        )
+        for one in runs
+    ]
+    head = ("commit", *(f"`{key}`" for key in shown))
+    return ["## How the estimates went", table(head, rows)] if len(runs) > 1 else []
 
 
 def _network(key: str, found: Mapping[str, Any]) -> tuple[str, ...]:

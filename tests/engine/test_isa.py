@@ -12,7 +12,7 @@ from rekindle.engine.isa import assembly
 from rekindle.engine.isa.assembly import Counts, Figures, available, read
 from rekindle.engine.isa.judgement import check, predict, waves
 from rekindle.engine.isa.report import report
-from rekindle.engine.kernels import Isa, Launch
+from rekindle.engine.kernels import Floor, Isa, Launch
 from rekindle.graph import onnx_io, passes
 from rekindle.runtime.providers.opencl import plan_for
 
@@ -97,7 +97,8 @@ def test_broken_promises_are_named(figures: Figures) -> None:
 
 def test_what_is_not_promised_is_not_checked(figures: Figures) -> None:
     unkept = dict.fromkeys(("scratch", "fma", "multiplies"), "a reason")
-    promise = Isa(multiply_adds=0.94, variants={("TM", "8"): 0.8}, waves=4, unkept=unkept)
+    lower = {("TM", "8"): Floor(0.8, "why")}
+    promise = Isa(multiply_adds=0.94, variants=lower, waves=4, unkept=unkept)
     assert not list(check(figures, LAUNCH, promise))
     wide = replace(LAUNCH, defines=(("TM", "16"),), local_size=(512, 1, 1))
     assert {rule for rule, _ in check(figures, wide, promise)} == {"share", "work-group"}

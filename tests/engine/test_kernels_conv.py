@@ -33,6 +33,9 @@ pytestmark = pytest.mark.opencl
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+RX580 = replace(GCN, compute_units=36)
+
+
 def reference(
     x: Array, w: Array, bias: Array | None, strides: Sequence[int], pads: Sequence[int],
     dilations: Sequence[int], group: int,
@@ -171,9 +174,28 @@ def test_winograd(
     check(*make("conv_winograd", x, w, blocks=(16, 16), target=target, **options))
 
 
-def test_winograd_lets_no_nan_vanish() -> None:
+WINOGRAD_LANES = [
+    *WINOGRAD,
+    shapes("one row of filters, stride 2 down", (2, 9, 8, 13), (11, 9, 1, 3), pads=(0, 1, 0, 1),
+           strides=(2, 1)),
+    shapes("five rows, dilated", (1, 6, 11, 5), (8, 6, 5, 3), pads=(4, 1, 4, 1), dilations=(2, 1)),
+    shapes("long sums in slices", (1, 510, 6, 7), (30, 510, 3, 3), pads=(1, 1, 1, 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("x", "w", "options"), WINOGRAD_LANES)
+def test_winograd_lanes(x: Sequence[int], w: Sequence[int], options: Any) -> None:
+    check(*make("conv_winograd_lanes", x, w, blocks=(4, 4), target=RX580, **options))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "block", "target"),
+    [("conv_winograd", 16, CPU8), ("conv_winograd_lanes", 4, GCN)],
+)
+def test_winograd_lets_no_nan_vanish(kernel: str, block: int, target: Target) -> None:
     """It may spread over its tile; where the sum has one, there is one."""
-    case, _ = make("conv_winograd", (1, 5, 9, 9), (19, 5, 3, 3), pads=(1, 1, 1, 1), blocks=(16, 16))
+    sizes = (1, 5, 9, 9), (19, 5, 3, 3)
+    case, _ = make(kernel, *sizes, pads=(1, 1, 1, 1), blocks=(block, block), target=target)
     case.feeds["x"][0, 0, 2, 2] = np.nan
     found = run_case(case, pocl_device())
     assert np.isnan(found[0, :, 1:4, 1:4]).all()
@@ -227,6 +249,29 @@ def test_lanes_from_row_major(x: Sequence[int], w: Sequence[int], options: Any) 
     check(*make("conv_lanes", x, w, blocks=(0, 4), target=GCN, **options))
 
 
+SLICES = [
+    shapes("pointwise", (1, 260, 3, 5), (19, 260, 1, 1)),
+    shapes("3x3", (2, 133, 7, 5), (34, 133, 3, 3), pads=(1, 1, 1, 1)),
+    shapes("groups", (1, 256, 5, 3), (48, 128, 3, 1), group=2),
+]
+
+
+def in_slices(x: Sequence[int], w: Sequence[int], options: Any) -> tuple[Case, Array]:
+    """A few pixels of many channels on a card of 36 units: with what follows the sum."""
+    epilogue = sigmoid(Arg(0) + Arg(1)) * Arg(2)
+    options = options | {"epilogue": epilogue, "operands": ("same", "one")}
+    case, sums = make("conv_lanes", x, w, blocks=(4, 4), target=RX580, **options)
+    launches = REGISTRY.get("conv_lanes").launches(case.call, Context(RX580, case.constants.get))
+    assert [launch.kernel for launch in launches] == ["conv_lanes", "conv_sum"]
+    residual, factor = (case.feeds[k].astype(np.float64) for k in ("e0", "e1"))
+    return case, factor / (1 + np.exp(-(sums + residual)))
+
+
+@pytest.mark.parametrize(("x", "w", "options"), SLICES)
+def test_lanes_in_slices(x: Sequence[int], w: Sequence[int], options: Any) -> None:
+    check(*in_slices(x, w, options))
+
+
 @pytest.mark.parametrize(("x", "w", "options"), DEPTHWISE)
 def test_depthwise_lanes(x: Sequence[int], w: Sequence[int], options: Any) -> None:
     options = options | {"group": x[1], "blocks": (4, 4), "target": GCN}
@@ -240,6 +285,7 @@ KERNELS = [
     shapes("conv_winograd", (2, 5, 7, 6), (19, 5, 3, 3), blocks=(16, 16)),
     shapes("depthwise_tiled", (2, 19, 7, 6), (19, 1, 3, 3), group=19, blocks=(16, 16)),
     shapes("conv_lanes", (2, 5, 7, 6), (19, 5, 3, 3), blocks=(4, 4), target=GCN),
+    shapes("conv_winograd_lanes", (2, 5, 7, 6), (19, 5, 3, 3), blocks=(4, 4), target=GCN),
     shapes("depthwise_lanes", (2, 19, 7, 6), (19, 1, 3, 3), group=19, blocks=(4, 4), target=GCN),
 ]
 
@@ -256,7 +302,7 @@ def test_epilogue(
     check(case, factor / (1 + np.exp(-(sums + residual))))
 
 
-@pytest.mark.parametrize(("x", "w", "options"), [p for p in KERNELS if p.id != "conv_winograd"])
+@pytest.mark.parametrize(("x", "w", "options"), [p for p in KERNELS if "winograd" not in p.id])
 def test_nan_and_infinity_come_through(
     x: Sequence[int], w: Sequence[int], options: Any, request: pytest.FixtureRequest
 ) -> None:
@@ -288,6 +334,11 @@ def test_nan_and_infinity_come_through(
         ("depthwise_tiled", (1, 32, 4, 4), (32, 1, 3, 3), {"blocks": (16, 16), "group": 32}),
         ("conv_lanes", (1, 32, 4, 4), (16, 32, 3, 3), {"blocks": (4, 4), "target": GCN}),
         ("conv_lanes", (1, 3, 8, 8), (16, 3, 3, 3), {"blocks": (0, 4), "target": GCN}),
+        ("conv_winograd_lanes", (1, 64, 28, 28), (64, 64, 3, 3),
+         {"blocks": (4, 4), "target": GCN, "pads": (1, 1, 1, 1)}),
+        ("conv_lanes", (1, 64, 28, 28), (64, 64, 3, 3),
+         {"blocks": (4, 4), "target": GCN, "strides": (1, 2)}),
+        ("conv_lanes", (1, 128, 7, 7), (128, 128, 3, 3), {"blocks": (4, 4), "target": RX580}),
         ("depthwise_lanes", (1, 32, 4, 4), (32, 1, 3, 3),
          {"blocks": (4, 4), "group": 32, "target": GCN}),
         ("conv_tiled", (1, 12, 4, 4), (12, 6, 3, 3), {"blocks": (16, 16), "group": 2}),
@@ -326,6 +377,11 @@ def test_rusticl(tmp_path: Path) -> None:
     gpu: dict[str, Any] = {"target": GCN}
     made = [make("conv_lanes", *p.values[:2], blocks=(4, 4), **gpu, **p.values[2]) for p in DENSE]
     made += [make("conv_lanes", *p.values[:2], blocks=(0, 4), **gpu, **p.values[2]) for p in STEM]
+    made += [in_slices(*p.values) for p in SLICES]
+    for p in WINOGRAD_LANES:
+        x, w, options = p.values
+        rows = options | {"blocks": (4, 4), "target": RX580}
+        made.append(make("conv_winograd_lanes", x, w, **rows))
     for p in DEPTHWISE:
         x, w, options = p.values
         made.append(make("depthwise_lanes", x, w, group=x[1], blocks=(4, 4), **gpu, **options))

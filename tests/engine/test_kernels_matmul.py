@@ -182,9 +182,9 @@ def test_nan_and_infinity_come_through(kernel: str, target: Target) -> None:
 
 
 LANES: list[Any] = [
-    pytest.param((5, 3), (3, 7), {}, id="fewer terms than a step"),
-    pytest.param((18, 17), (17, 129), {"constant": True}, id="a lane in a second group"),
-    pytest.param((13, 9), (130, 9), {"tb": True, "constant": True}, id="b transposed"),
+    pytest.param((5, 3), (3, 7), {}, id="fewer terms than a quad"),
+    pytest.param((18, 17), (17, 129), {}, id="a lane in a second group"),
+    pytest.param((13, 9), (130, 9), {"tb": True}, id="b transposed"),
     pytest.param((2, 1, 5, 7), (3, 7, 12), {}, id="batches"),
     pytest.param(
         (2, 9, 258),
@@ -201,19 +201,20 @@ WIDE = replace(GCN, compute_units=36)
 
 @pytest.mark.parametrize(("a", "b", "options"), LANES)
 def test_lanes(a: Sequence[int], b: Sequence[int], options: Any) -> None:
-    case, expected = make("matmul_lanes", a, b, target=WIDE, **options)
-    name = "matmul_lanes" if case.constants else "matmul_local"
-    assert chosen(case.call, case.constants, WIDE) == name
+    case, expected = make("matmul_lanes", a, b, target=WIDE, constant=True, **options)
+    assert chosen(case.call, case.constants, WIDE) == "matmul_lanes"
     check(case, expected)
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns", "tile"), [(64, 1024, ("32", "2")), (16, 4096, ("16", "4"))]
+    ("rows", "columns", "tile"), [(61, 1021, ("32", "2")), (16, 4093, ("16", "4"))]
 )
 def test_largest_tiles(rows: int, columns: int, tile: tuple[str, str]) -> None:
+    """Rows that overlap, and columns that end within a lane."""
     one_unit = replace(GCN, compute_units=1)
-    case, expected = make("matmul_lanes", (rows, 9), (9, columns), target=one_unit)
-    (launch,) = REGISTRY.get("matmul_lanes").launches(case.call, Context(one_unit, {}.get))
+    case, expected = make("matmul_lanes", (rows, 9), (9, columns), target=one_unit, constant=True)
+    context = Context(one_unit, case.constants.get)
+    (launch,) = REGISTRY.get("matmul_lanes").launches(case.call, context)
     defines = dict(launch.defines)
     assert (defines["TM"], defines["TN"]) == tile
     check(case, expected)
@@ -221,8 +222,9 @@ def test_largest_tiles(rows: int, columns: int, tile: tuple[str, str]) -> None:
 
 def test_long_sums_are_sliced_where_groups_are_few() -> None:
     """Two launches, and the terms of the slices are all of them."""
-    case, expected = make("matmul_lanes", (16, 2050), (2050, 8), target=WIDE)
-    launches = REGISTRY.get("matmul_lanes").launches(case.call, Context(WIDE, {}.get))
+    case, expected = make("matmul_lanes", (16, 2050), (2050, 8), target=WIDE, constant=True)
+    context = Context(WIDE, case.constants.get)
+    launches = REGISTRY.get("matmul_lanes").launches(case.call, context)
     assert [launch.kernel for launch in launches] == ["matmul_lanes", "matmul_sum"]
     assert launches[0].global_size[2] == 8
     check(case, expected)
@@ -264,7 +266,8 @@ def test_rusticl(tmp_path: Path) -> None:
     for a, b, ta, tb in TRANSPOSED:
         made.append(make("matmul_local", a, b, ta=ta, tb=tb, target=GCN))
     made += [make("matmul_rows", *p.values[:2], target=GCN, **p.values[2]) for p in ROWS]
-    made += [make("matmul_lanes", *p.values[:2], target=WIDE, **p.values[2]) for p in LANES[1::3]]
+    wide: dict[str, Any] = {"target": WIDE, "constant": True}
+    made += [make("matmul_lanes", *p.values[:2], **wide, **p.values[2]) for p in LANES[1::3]]
     results = run_on_rusticl([case for case, _ in made], tmp_path)
     for found, (_, expected) in zip(results, made, strict=True):
         agree(found, expected)

@@ -200,6 +200,22 @@ def test_products(kernel: str, target: Target) -> None:
     check_together(pairs)
 
 
+def lanes() -> list[tuple[Case, Array]]:
+    """A float a; few terms, and so many that the sum is cut into slices."""
+    options: dict[str, Any] = {"target": replace(GCN, compute_units=36), "a_type": np.float32}
+    kinds = [kind for kind in WEIGHTS if "groups" not in kind]
+    pairs = [
+        product("matmul_lanes", 9, 50, 37, kind, y_type=np.float32, **options) for kind in kinds
+    ]
+    for kind in ("int8", "float16"):
+        pairs.append(product("matmul_lanes", 18, 514, 70, kind, transposed=True, **options))
+    return pairs
+
+
+def test_products_in_lanes() -> None:
+    check_together(lanes())
+
+
 @pytest.mark.parametrize(("kernel", "target"), PRODUCTS)
 def test_computed_operands(kernel: str, target: Target) -> None:
     """Both ways round, few rows and many: packed first, or read as b lies."""
@@ -257,6 +273,7 @@ def test_rusticl(tmp_path: Path) -> None:
             made += [convolution(kernel, x, w, kind, **options) for kind in ("float16", "int8")]
     for kernel in ("matmul_local", "matmul_rows"):
         made += [product(kernel, 3, 50, 37, kind, target=GCN) for kind in WEIGHTS]
+    made += lanes()
     results = run_on_rusticl([case for case, _ in made], tmp_path)
     for found, (_, expected) in zip(results, made, strict=True):
         agree(found, expected)

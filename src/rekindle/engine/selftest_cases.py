@@ -102,6 +102,7 @@ def _conv(block: int) -> list[Case]:
     residual = _Input(_draw(1, 19, 7, 11, seed=2), block=block)
     plain = [
         conv("1x1", _draw(2, 13, 5, 7), _draw(19, 13, 1, 1)),
+        conv("long sums", _draw(1, 260, 3, 5), _draw(19, 260, 1, 1)),
         conv("3x3", _draw(1, 33, 13, 17), _draw(37, 33, 3, 3), **around),
         conv("3x3 by two", _draw(1, 5, 13, 17), _draw(33, 5, 3, 3), strides=(2, 2), **around),
         conv("dilated", _draw(2, 16, 9, 11), _draw(16, 16, 3, 3), dilations=(2, 2), **wide),

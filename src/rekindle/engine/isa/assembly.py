@@ -124,7 +124,9 @@ def read(assembly: str) -> Iterator[Figures]:
             continue
         instructions, labels = _parse(body)
         loops = _loops(instructions, labels)
-        in_loops = [instructions[k][0] for k in sorted({k for loop in loops for k in loop})]
+        in_loops = [
+            instructions[k][0] for k in sorted({k for loop in _innermost(loops) for k in loop})
+        ]
         hot = _hot(instructions, loops)
 
         def number(what: str, notes: str = notes) -> int:
@@ -159,18 +161,25 @@ def _parse(body: str) -> tuple[list[Instruction], dict[str, int]]:
 
 
 def _loops(instructions: Sequence[Instruction], labels: Mapping[str, int]) -> list[list[int]]:
-    """The innermost natural loops, each as the places of its instructions.
+    """The natural loops, each as the places of its instructions, those inside it included.
 
-    A jump backward closes a loop; its body is what reaches the jump without passing its target.
+    A jump to a block that every way to the jump passes closes a loop, in whatever order the blocks
+    lie; its body is what reaches the jump without passing that block.
     """
     blocks = _Blocks.of(instructions, labels)
-    bodies: list[set[int]] = []
-    for latch, targets in enumerate(blocks.successors):
-        for header in targets:
-            if header <= latch:
-                bodies.append(blocks.reaching(latch, header))
-    inner = [b for b in bodies if not any(other < b for other in bodies)]
-    return [[k for block in sorted(body) for k in range(*blocks.spans[block])] for body in inner]
+    above = blocks.dominators()
+    bodies = [
+        blocks.reaching(latch, header)
+        for latch, targets in enumerate(blocks.successors)
+        for header in targets
+        if header in above[latch]
+    ]
+    return [[k for block in sorted(body) for k in range(*blocks.spans[block])] for body in bodies]
+
+
+def _innermost(loops: Sequence[list[int]]) -> list[list[int]]:
+    bodies = [set(loop) for loop in loops]
+    return [loops[i] for i, body in enumerate(bodies) if not any(other < body for other in bodies)]
 
 
 @dataclass(frozen=True)
@@ -196,11 +205,30 @@ class _Blocks:
             successors.append([number[place] for place in after if place in number])
         return cls(spans, successors)
 
-    def reaching(self, latch: int, header: int) -> set[int]:
+    def dominators(self) -> list[set[int]]:
+        """Of each block, those that every way to it passes, itself included."""
+        before = self._before()
+        every = set(range(len(self.spans)))
+        found = [{0} if block == 0 else every for block in sorted(every)]
+        changed = True
+        while changed:
+            changed = False
+            for block in range(1, len(found)):
+                ways = [found[b] for b in before.get(block, ())]
+                now = {block} | (set.intersection(*ways) if ways else every)
+                changed |= now != found[block]
+                found[block] = now
+        return found
+
+    def _before(self) -> dict[int, list[int]]:
         before: dict[int, list[int]] = {}
         for block, targets in enumerate(self.successors):
             for target in targets:
                 before.setdefault(target, []).append(block)
+        return before
+
+    def reaching(self, latch: int, header: int) -> set[int]:
+        before = self._before()
         found, left = {header}, [latch]
         while left:
             block = left.pop()
@@ -211,7 +239,7 @@ class _Blocks:
 
 
 def _hot(instructions: Sequence[Instruction], loops: Iterable[list[int]]) -> list[Instruction]:
-    """The innermost loop with the largest share of multiply-adds; nothing where none has four.
+    """The loop with the largest share of multiply-adds; nothing where none has four.
 
     Epilogues may be loops with more of them, but never of so large a share.
     """

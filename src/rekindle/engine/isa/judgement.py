@@ -15,6 +15,7 @@ _LDS_PER_UNIT = 65536
 _SIMDS = 4
 _MOST_LDS = 32768
 _MOST_WORK_GROUP = 256
+_PLAIN = Isa()
 DERATE = 0.85
 """What instruction counts leave out (caches, issue): an assumption, not a measurement. The one
 published figure that can be compared, a kernel through local memory at 65 %, had 0.7."""
@@ -38,9 +39,8 @@ def check(figures: Figures, launch: Launch, promise: Isa) -> Iterator[tuple[str,
         f"{figures.vgpr} vector registers and {figures.lds_bytes} bytes of local memory leave "
         f"{reached:g} waves of {promise.waves}"
     )
-    few_adds = (
-        f"{figures.hot.share:.1%} of the vector instructions are multiply-adds, not {least:.0%}"
-    )
+    share = useful(figures, launch, promise) / max(figures.hot.valu, 1)
+    few_adds = f"{share:.1%} of the vector instructions are multiply-adds, not {least:.0%}"
     rules = (
         ("scratch", figures.scratch_bytes == 0, f"{figures.scratch_bytes} bytes of scratch"),
         ("fma", figures.fma == 0, f"{figures.fma} v_fma_f32 in loops"),
@@ -48,11 +48,18 @@ def check(figures: Figures, launch: Launch, promise: Isa) -> Iterator[tuple[str,
         ("waves", reached >= promise.waves, few_waves),
         ("lds", figures.lds_bytes <= _MOST_LDS, f"{figures.lds_bytes} bytes of local memory"),
         ("work-group", group <= _MOST_WORK_GROUP, f"{group} work-items in a group"),
-        ("share", figures.hot.share >= least, few_adds),
+        ("share", share >= least, few_adds),
     )
     for rule, kept, words in rules:
         if not kept and rule not in promise.unkept:
             yield rule, words
+
+
+def useful(figures: Figures, launch: Launch, promise: Isa) -> int:
+    """Multiply-adds of the plain sum that one trip of the hot loop does, or stands for."""
+    if promise.direct is None:
+        return figures.hot.multiply_adds
+    return promise.direct(dict(launch.defines))
 
 
 def work_group(launch: Launch) -> int:
@@ -67,7 +74,7 @@ class Reach:
     """How far a launch gets on a card: counted instructions, and the grid's fit."""
 
     share: float
-    """Of the card's multiply-adds, what the hot loop can issue; times DERATE. 0: it has none."""
+    """Of the card's multiply-adds, what the hot loop is worth; times DERATE. 0: it has none."""
     waves: float
     """On each SIMD, at a time."""
     filled: float
@@ -76,7 +83,7 @@ class Reach:
     """Of one SIMD for its share of the grid, each wave going through the counted code once."""
 
 
-def reach(figures: Figures, launch: Launch, simds: int) -> Reach:
+def reach(figures: Figures, launch: Launch, simds: int, promise: Isa = _PLAIN) -> Reach:
     """The hot loop's scarcest resource: vector and scalar issue, local memory at 128 bytes a
     clock, first-level cache at 64, or latency that too few waves hide. An estimate.
     """
@@ -96,10 +103,10 @@ def reach(figures: Figures, launch: Launch, simds: int) -> Reach:
     )
     rounds = -(-total // simds)
     filled = total / (rounds * simds) if total < 8 * simds else 1.0
-    share = DERATE * filled * 4 * hot.multiply_adds / clocks
+    share = DERATE * filled * 4 * useful(figures, launch, promise) / clocks
     return Reach(share, present, filled, rounds * clocks / DERATE)
 
 
-def predict(figures: Figures, launch: Launch, target: Target) -> float:
-    """Share of the card's multiply-adds that the launch's hot loop can issue: an estimate."""
-    return reach(figures, launch, target.compute_units * _SIMDS).share
+def predict(figures: Figures, launch: Launch, target: Target, promise: Isa = _PLAIN) -> float:
+    """Share of the card's multiply-adds that the launch's hot loop is worth: an estimate."""
+    return reach(figures, launch, target.compute_units * _SIMDS, promise).share

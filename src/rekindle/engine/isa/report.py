@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from rekindle._types import Target
 from rekindle.engine import kernels
 from rekindle.engine.isa.assembly import Figures, compile_for_polaris, read
-from rekindle.engine.isa.judgement import check, predict, waves, work_group
-from rekindle.engine.kernels import Launch
+from rekindle.engine.isa.judgement import check, predict, useful, waves, work_group
+from rekindle.engine.kernels import Isa, Launch
 from rekindle.engine.program import Specialisation, specialisation, suffix
 
 Variant = tuple[Specialisation, str, tuple[int, ...] | None]
@@ -24,6 +24,13 @@ class Row:
     waves: float
     broken: Mapping[str, str]
     """Rule and figures; empty where everything is kept."""
+    promise: Isa
+
+    @property
+    def share(self) -> float:
+        """Multiply-adds of the plain sum for each vector instruction of the hot loop."""
+        hot = self.figures.hot
+        return useful(self.figures, self.launch, self.promise) / max(hot.valu, 1)
 
     @property
     def kernel(self) -> str:
@@ -45,7 +52,8 @@ class Report:
 
     def share_of_peak(self, launch: Launch, target: Target) -> float:
         """Predicted share of the card's multiply-adds; an estimate."""
-        return predict(self.of(launch).figures, launch, target)
+        row = self.of(launch)
+        return predict(row.figures, launch, target, row.promise)
 
 
 def variant(launch: Launch) -> Variant:
@@ -61,7 +69,7 @@ def report(launches: Iterable[Launch]) -> Report:
     for key, (launch, figures) in compiled(launches).items():
         promise = kernels.REGISTRY.get(launch.chosen).isa
         broken = dict(check(figures, launch, promise))
-        rows[key] = Row(launch, figures, waves(figures, work_group(launch)), broken)
+        rows[key] = Row(launch, figures, waves(figures, work_group(launch)), broken, promise)
     return Report(rows)
 
 

@@ -99,14 +99,25 @@ class Context:
         return dict(self.variant).get(tunable, default)
 
 
+@dataclass(frozen=True)
+class Floor:
+    """A least share of multiply-adds, and why it is not the kernel's."""
+
+    share: float
+    reason: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Isa:
     """What a kernel promises of its instructions on Polaris; `make isa` holds it to that."""
 
     multiply_adds: float = 0.0
     """Their least share among the vector instructions of the hot loop."""
-    variants: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    variants: Mapping[tuple[str, str], Floor] = field(default_factory=dict)
     """Another least share where a define (name, value) is so."""
+    direct: Callable[[Mapping[str, str]], int] | None = None
+    """By the defines, how many multiply-adds of the plain sum one trip of the hot loop stands for,
+    where it does fewer: they are counted in place of its own."""
     waves: int = 4
     """Waves that each SIMD has of it, at least: fewer do not hide the latency of memory."""
     unkept: Mapping[str, str] = field(default_factory=dict)
@@ -114,8 +125,8 @@ class Isa:
 
     def share(self, defines: Sequence[tuple[str, str]]) -> float:
         """The least share of multiply-adds of a launch with these defines."""
-        return min((self.variants[d] for d in defines if d in self.variants),
-                   default=self.multiply_adds)  # fmt: skip
+        found = (self.variants[d].share for d in defines if d in self.variants)
+        return min(found, default=self.multiply_adds)
 
 
 DECODES = Isa(unkept={"multiplies": "positions are decoded by division, once an element"})

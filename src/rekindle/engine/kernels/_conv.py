@@ -59,6 +59,11 @@ class Problem:
         return int(self.weights.array.shape[0])
 
     @property
+    def plane(self) -> int:
+        """Positions of an output channel."""
+        return math.prod(self.window.out)
+
+    @property
     def defines(self) -> tuple[tuple[str, str], ...]:
         """XT, YT: how x and y are stored."""
         return ("XT", storage_type(self.x.dtype)), ("YT", storage_type(self.y.dtype))

@@ -21,6 +21,8 @@ from rekindle.graph.expr import Expr, size
 from rekindle.graph.ir import Value
 from rekindle.graph.lowering import LogicalCall
 
+NOTHING = (("EPILOGUE", "v"), ("EPILOGUE_PARAMS", ""), ("EPILOGUE_READ(at)", ""))
+"""Defines of a template whose output another launch finishes."""
 Read = Callable[[int, Value], str]
 """(number, operand) → C declarations of `r<number>` from the pointer `e<number>` at `at`."""
 

@@ -204,6 +204,26 @@ def terms(what: Product, context: Context, *, upright: bool = False) -> Terms:
     return Terms(packed, False, found.defines("BT"), scales)
 
 
+def quads(what: Product, context: Context) -> Terms:
+    """A constant b without groups, four terms of a column side by side.
+
+    As (matrices, K / 4, N up to a multiple of 4, 4), zero past K and N.
+    """
+    found = weights(what, context, (FLOAT, HALF, BFLOAT16, INT8))
+    assert found is not None
+    matrices, k, n = found.array.shape
+    rows, columns = -(-k // 4), -(-n // 4) * 4
+
+    def arrange() -> Array:
+        full = found.zeros((matrices, rows * 4, columns))
+        full[:, :k, :n] = found.array
+        return full.reshape(matrices, rows, 4, columns).swapaxes(2, 3)
+
+    packed = found.packed("quads", matrices * rows * columns * 4, arrange)
+    scales = () if found.decode is None else (_term_scales(what, found.decode),)
+    return Terms(packed, False, found.defines("BT"), scales)
+
+
 def _term_scales(what: Product, decode: Decode) -> Packed:
     """Scales (1, groups or 1, N or 1) as (groups or 1, N)."""
     shape = (decode.scale.shape[1], what.n)

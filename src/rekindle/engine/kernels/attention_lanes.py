@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rekindle._types import DType
-from rekindle.engine.kernels import Context, Isa, Kernel, Launch, Workspace, register
+from rekindle.engine.kernels import Context, Floor, Isa, Kernel, Launch, Workspace, register
 from rekindle.engine.kernels._attention import attention, takes
 from rekindle.graph.lowering import LogicalCall
 
@@ -94,9 +94,11 @@ register(
         launches=_launches,
         isa=Isa(
             multiply_adds=0.94,  # of the scores alone, which are a loop of their own, but for
-            variants={("D", "8"): 0.60, ("D", "4"): 0.50},
+            variants={
+                ("D", "8"): Floor(0.60, "scores are no loop of their own"),
+                ("D", "4"): Floor(0.50, "scores are no loop of their own"),
+            },
             waves=2,  # 64 sums take most registers
-            unkept={"multiplies": "addresses computed once count where scores are no loop"},
         ),
     ),
 )

@@ -4,13 +4,19 @@
    registers. The address of the weights depends on group ids only, so on GCN they travel through
    scalar registers: a multiply-add is one v_mac_f32 with a scalar operand, without local memory
    or barriers. Each lane has a pointer to its pixel, which for a tap in the padding points to
-   zeros and stays there. Lanes past the image compute its last pixel again and store nothing.
+   zeros and stays there. Pixels are counted over all images; lanes past them compute the last
+   one again and store nothing.
+
+   Of a sum in S slices each work-group sums CS blocks of x's channels (the last what is left), and
+   conv_sum adds the slices.
 
    Weights: (M / TM, KH, KW, blocks of C, XB c, TM m), zero past M and C.
-   Global size: (pixels up to 64 n, M / TM, batch).
+   Global size: (pixels up to 64 n, M / TM, S).
 
    TM  output channels of a lane, a multiple of 4
    XB  channels of a block of x: 4, or 1 (row-major)
+   PLAIN   1: 1 x 1, step 1, no padding: x is as large as y, and few scalars live in the loop
+   SLICED  1: y is floats (S, batch, blocks of M, pixels, 4), no scales, bias or epilogue
    XT, WT, YT  how x, the weights and y are stored
    SCALES  1: sums are multiplied by `scales` (M) */
 /* Weights are loaded as vectors: single loads in a loop LLVM does not merge for the scalar unit. */
@@ -37,59 +43,88 @@ static inline void NAME(add)(float *a, const __global WT *restrict k, float s)
   }
 }
 
+/* Adds `left` channels of x at `at`, a block `step` after the other. */
+static inline void NAME(channels)(
+    float *a, const __global WT *restrict k, const __global XT *restrict at, int step, int left)
+{
+  /* It runs once at least: tested in front, LLVM keeps a second copy of the sums. */
+  do {
+#if XB == 4
+    const float4 v = rk_load(4, XT, at);
+    NAME(add)(a, k, v.x);
+    NAME(add)(a, k + TM, v.y);
+    /* Without a jump LLVM loads all weights at once, more than there are scalar registers. */
+    if (TM < 32 || left > 2) {
+      NAME(add)(a, k + 2 * TM, v.z);
+      NAME(add)(a, k + 3 * TM, v.w);
+    }
+#else
+    NAME(add)(a, k, rk1_load(XT, at, 0));
+#endif
+    at += step;
+    k += XB * TM;
+    left -= XB;
+  } while (left > 0);
+}
+
 __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(conv)(
     const __global XT *restrict x, const __global WT *restrict w,
-    const __global float *restrict bias, const __global XT *restrict zeros,
-#if SCALES
+#if !SLICED
+    const __global float *restrict bias,
+#endif
+#if SCALES && !SLICED
     const __global float *restrict scales,
 #endif
-    int M, int XC,
-    int CB, int MG, int H, int W, int OH, int OW, int KH, int KW, int SH, int SW, int PH, int PW,
-    int DH, int DW, EPILOGUE_PARAMS __global YT *restrict y)
+    int N, int M, int XC, int C, int CS, int MG, int OH, int OW,
+#if !PLAIN
+    int H, int W, int KH, int KW, int SH, int SW, int PH, int PW, int DH, int DW,
+    const __global XT *restrict zeros,
+#endif
+    EPILOGUE_PARAMS __global YT *restrict y)
 {
-  const int panel = get_group_id(1), n = get_group_id(2), m0 = panel * TM;
-  const int pixels = OH * OW, plane = H * W;
-  const int mine = get_group_id(0) * 64 + get_local_id(0), p = min(mine, pixels - 1);
-  const int y0 = p / OW * SH - PH, x0 = p % OW * SW - PW;
-  /* x has XC blocks of channels; MG output channels read the CB blocks of their group. */
-  const __global XT *image = x + (n * XC + m0 / MG * CB) * plane * XB;
-  const __global WT *k = w + panel * KH * KW * CB * XB * TM;
+  const int panel = get_group_id(1), slice = get_group_id(2), m0 = panel * TM;
+  const int pixels = OH * OW, CB = (C + XB - 1) / XB, first = slice * CS;
+  const int channels = min(CS * XB, C - first * XB);
+  const int mine = get_group_id(0) * 64 + get_local_id(0), every = min(mine, N * pixels - 1);
+  const int n = N > 1 ? every / pixels : 0, p = every - n * pixels;
   float a[TM];
   #pragma unroll
   for (int i = 0; i < TM; i++) a[i] = 0.0f;
-  /* Each loop runs once at least: tested in front, LLVM keeps a second copy of the sums. */
+  /* x has XC blocks of channels; MG output channels read the C channels of their group. */
+  const int block = m0 / MG * CB + first;
+#if PLAIN
+  NAME(channels)(a, w + (panel * CB + first) * XB * TM,
+                 x + ((n * XC + block) * pixels + p) * XB, pixels * XB, channels);
+#else
+  const int plane = H * W, y0 = p / OW * SH - PH, x0 = p % OW * SW - PW;
+  const __global XT *image = x + (n * XC + block) * plane * XB;
+  const __global WT *k = w + (panel * KH * KW * CB + first) * XB * TM;
   int ky = 0;
   do {
     int kx = 0;
     do {
       const int iy = y0 + ky * DH, ix = x0 + kx * DW;
       const int inside = iy >= 0 && iy < H && ix >= 0 && ix < W;
-      const __global XT *at = inside ? image + (iy * W + ix) * XB : zeros;
-      const int step = inside ? plane * XB : 0;
-      int cb = 0;
-      do {
-#if XB == 4
-        const float4 v = rk_load(4, XT, at);
-        NAME(add)(a, k, v.x);
-        NAME(add)(a, k + TM, v.y);
-        NAME(add)(a, k + 2 * TM, v.z);
-        NAME(add)(a, k + 3 * TM, v.w);
-#else
-        NAME(add)(a, k, rk1_load(XT, at, 0));
-#endif
-        at += step;
-        k += XB * TM;
-      } while (++cb < CB);
+      NAME(channels)(a, k, inside ? image + (iy * W + ix) * XB : zeros,
+                     inside ? plane * XB : 0, channels);
+      k += CB * XB * TM;
     } while (++kx < KW);
   } while (++ky < KH);
-  if (mine >= pixels) return;
+#endif
+  if (mine >= N * pixels) return;
   const int blocks = (M + 3) / 4;
+#if SLICED
+  y += slice * N * blocks * pixels * 4;
+#endif
   #pragma unroll
   for (int i = 0; i < TM; i += 4) {
     const int m = m0 + i;
     if (m < M) {
       const int at = ((n * blocks + m / 4) * pixels + p) * 4;
       float4 v = (float4)(a[i], a[i + 1], a[i + 2], a[i + 3]);
+#if SLICED
+      rk_store(4, YT, v, y + at);
+#else
 #if SCALES
       v *= rk_load(4, float, scales + m);
 #endif
@@ -97,6 +132,7 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(conv)(
       EPILOGUE_READ(at)
       v = EPILOGUE;
       rk_store(4, YT, (int4)(m, m + 1, m + 2, m + 3) < M ? v : (float4)0.0f, y + at);
+#endif
     }
   }
 }

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from rekindle._types import Target
-from rekindle.engine.kernels import Context, Isa, Kernel, Launch, Packed, Variant, register
+from rekindle.engine.kernels import (
+    Argument,
+    Context,
+    Floor,
+    Isa,
+    Kernel,
+    Launch,
+    Variant,
+    register,
+)
 from rekindle.engine.kernels import _conv as conv
-from rekindle.engine.kernels._epilogue import epilogue
-from rekindle.engine.kernels._packing import conv_panels, padded_vector, zeros
-from rekindle.engine.kernels._weights import BFLOAT16, FLOAT, padded_scales
+from rekindle.engine.kernels._epilogue import NOTHING, epilogue
+from rekindle.engine.kernels._packing import conv_panels, zeros
+from rekindle.engine.kernels._slices import (
+    BLOCK,
+    MOST_SLICES,
+    PANELS,
+    WAVE,
+    Cut,
+    plain_cuts,
+    sum_launch,
+    vectors,
+    workspace,
+)
+from rekindle.engine.kernels._weights import BFLOAT16, FLOAT
 from rekindle.graph.lowering import LogicalCall
 
-BLOCK = 4
-_WAVE = 64
 _DECODES = (FLOAT, BFLOAT16)
 """On the scalar unit a bfloat16 is decoded for nothing, where a half takes vector loads (27 % of
 peak on gfx803) and a byte three instructions for one multiply-add: halves are widened, and integers
 of eight bits become bfloat16, which has all of them."""
-_PANELS = (32, 16, 8, 4)
-_WAVES_PER_UNIT = 4
-"""A compute unit has four SIMDs: fewer waves leave some idle."""
 
 
 def _score(call: LogicalCall, context: Context) -> float:
@@ -35,72 +48,66 @@ def _score(call: LogicalCall, context: Context) -> float:
     return 10.0 * (conv.groups_to_merge(call, x_block or 1, BLOCK) > 0)
 
 
-def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
+def _problem(call: LogicalCall, context: Context) -> tuple[conv.Problem, int]:
+    """The call in numbers, and channels in a block of x."""
     x_block = conv.blocks(call)[0] or 1
     merged = conv.groups_to_merge(call, x_block, BLOCK)
-    problem = conv.problem(call, context, merged, decodes=_DECODES)
-    if problem.is_empty:
-        return []
-    win, m, group = problem.window, problem.m, problem.group
-    c_blocks = -(-problem.c_group // x_block)
-    waves = -(-math.prod(win.out) // _WAVE)
-    panel = context.setting("TM", _panels(context.target, m, group, waves * problem.n)[0])
-    end = epilogue(call, 3, BLOCK)
-    sizes = (
-        m, c_blocks * group, c_blocks, problem.m_group, *win.size, *win.out, *win.kernel,
-        *win.strides, *win.pads, *win.dilations,
-    )  # fmt: skip
-    return [
-        Launch(
-            kernel="conv_lanes",
-            entry="conv",
-            defines=(
-                ("TM", str(panel)),
-                ("XB", str(x_block)),
-                ("WT", problem.weights.storage),
-                ("SCALES", str(problem.weights.scales)),
-                *problem.defines,
-                *end.defines,
-            ),
-            args=(
-                problem.x,
-                conv_panels(problem, x_block, panel, taps_first=True),
-                padded_vector(problem.bias, problem.bias_array, -(-m // BLOCK) * BLOCK),
-                zeros(BLOCK),
-                *_scales(problem),
-                *map(np.int32, sizes),
-                *end.args,
-                call.output,
-            ),
-            global_size=(waves * _WAVE, -(-m // panel), problem.n),
-            local_size=(_WAVE, 1, 1),
-            flops=problem.flops(end.flops),
-            bytes_moved=problem.nbytes + end.nbytes,
-        )
-    ]
+    return conv.problem(call, context, merged, decodes=_DECODES), x_block
 
 
-def _scales(problem: conv.Problem) -> tuple[Packed, ...]:
-    weights = problem.weights
-    if not weights.scales:
-        return ()
-    return (padded_scales(weights, problem.m, -(-problem.m // BLOCK) * BLOCK),)
-
-
-def _panels(target: Target, m: int, group: int, waves: int) -> list[int]:
-    """Output channels a lane sums: as many as leave enough waves first, for each loads x once."""
-    fitting = [tm for tm in _PANELS if group == 1 or m // group % tm == 0]
-    enough = _WAVES_PER_UNIT * target.compute_units
-    best = next((tm for tm in fitting if waves * -(-m // tm) >= enough), fitting[-1])
-    return sorted(fitting, key=lambda tm: (tm != best, abs(tm - best)))
+def _variant(cut: Cut) -> Variant:
+    return ("TM", cut.panel), ("SLICES", cut.slices)
 
 
 def _variants(call: LogicalCall, context: Context) -> Sequence[Variant]:
-    merged = conv.groups_to_merge(call, conv.blocks(call)[0] or 1, BLOCK)
-    problem = conv.problem(call, context, merged, decodes=_DECODES)
-    waves = -(-math.prod(problem.window.out) // _WAVE) * problem.n
-    panels = _panels(context.target, problem.m, problem.group, waves)
-    return [(("TM", tm),) for tm in panels]
+    return [_variant(cut) for cut in plain_cuts(*_problem(call, context), context.target)]
+
+
+def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
+    problem, x_block = _problem(call, context)
+    if problem.is_empty:
+        return []
+    win, m = problem.window, problem.m
+    cuts = plain_cuts(problem, x_block, context.target)
+    cut = next((c for c in cuts if _variant(c) == context.variant), cuts[0])
+    sliced, plain = cut.slices > 1, win.is_pointwise
+    c_blocks = -(-problem.c_group // x_block)
+    end = epilogue(call, 3, BLOCK)
+    slices = workspace(problem, cut.slices)
+    space = (*win.size, *win.kernel, *win.strides, *win.pads, *win.dilations)
+    around: tuple[Argument, ...] = (*map(np.int32, space), zeros(BLOCK))
+    sizes = (problem.n, m, c_blocks * problem.group, problem.c_group, cut.blocks, problem.m_group)
+    product = Launch(
+        kernel="conv_lanes",
+        entry="conv",
+        defines=(
+            ("TM", str(cut.panel)),
+            ("XB", str(x_block)),
+            ("PLAIN", str(int(plain))),
+            ("SLICED", str(int(sliced))),
+            ("WT", problem.weights.storage),
+            ("SCALES", "0" if sliced else str(problem.weights.scales)),
+            problem.defines[0],
+            ("YT", FLOAT) if sliced else problem.defines[1],
+            *(NOTHING if sliced else end.defines),
+        ),
+        args=(
+            problem.x,
+            conv_panels(problem, x_block, cut.panel, taps_first=True),
+            *(() if sliced else vectors(problem)),
+            *map(np.int32, (*sizes, *win.out)),
+            *(() if plain else around),
+            *(() if sliced else end.args),
+            slices if sliced else call.output,
+        ),
+        global_size=(
+            -(-problem.n * problem.plane // WAVE) * WAVE, -(-m // cut.panel), cut.slices,
+        ),
+        local_size=(WAVE, 1, 1),
+        flops=problem.flops(0 if sliced else end.flops),
+        bytes_moved=problem.nbytes + (slices.nbytes if sliced else end.nbytes),
+    )  # fmt: skip
+    return [product, sum_launch(problem, slices, cut.slices, end)] if sliced else [product]
 
 
 register(
@@ -109,14 +116,14 @@ register(
         call="conv",
         score=_score,
         launches=_launches,
-        tunables={"TM": _PANELS},
+        tunables={"TM": PANELS, "SLICES": range(1, MOST_SLICES + 1)},
         variants=_variants,
         isa=Isa(
             multiply_adds=0.94,
             variants={
-                ("TM", "4"): 0.66,  # two of 6 or 18 instructions move the pointer
-                ("TM", "8"): 0.80,
-                ("TM", "32"): 0.78,  # 98 scalar registers are not enough: they spill to lanes
+                ("TM", "4"): Floor(0.88, "for four outputs, two of 18 instructions move a pointer"),
+                ("XB", "1"): Floor(0.66, "a load of a row-major x brings one channel, not four"),
+                ("SUMS", "1"): Floor(0, "the sum of slices multiplies nothing"),
             },
         ),
     ),

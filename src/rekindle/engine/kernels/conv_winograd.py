@@ -39,22 +39,9 @@ from rekindle.engine.kernels._tile import (
     vector_width,
 )
 from rekindle.engine.kernels._weights import FLOAT, HALF
+from rekindle.engine.kernels._winograd import FILTERS
 from rekindle.graph.ir import Array
 from rekindle.graph.lowering import LogicalCall
-
-_FILTERS = {
-    2: ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
-    4: (
-        (1 / 4, 0, 0),
-        (-1 / 6, -1 / 6, -1 / 6),
-        (-1 / 6, 1 / 6, -1 / 6),
-        (1 / 24, 1 / 12, 1 / 6),
-        (1 / 24, -1 / 12, 1 / 6),
-        (0, 0, 1),
-    ),
-}
-"""G of each tile size: the filter's transform, G g G^T."""
-
 
 _GAP = 60_000.0
 _WEIGHT, _TRANSFORM = 8.0, 10.0
@@ -198,7 +185,7 @@ def _filters(problem: Problem, tile: int, q: int) -> Packed:
 
 def _pack_filters(weights: Array, tile: int, q: int) -> Array:
     m, c = weights.shape[:2]
-    g = np.array(_FILTERS[tile])
+    g = np.array(FILTERS[tile])
     # Summed in double: the thirds and sixths of G are rounded once, not in every step.
     points = np.einsum("ia,mcab,jb->ijcm", g, weights.astype(np.float64), g, optimize=True)
     full = np.pad(points, [(0, 0), (0, 0), (0, -c % BLOCK), (0, -m % BLOCK)])
@@ -212,7 +199,7 @@ register(
         call="conv",
         score=_score,
         launches=_launches,
-        tunables={"TILE": tuple(_FILTERS), **TUNABLES},
+        tunables={"TILE": tuple(FILTERS), **TUNABLES},
         variants=_variants,
     ),
 )

@@ -71,7 +71,6 @@ register(
         isa=Isa(
             multiply_adds=0.14,  # every tap has its own bounds
             waves=2,
-            unkept={"multiplies": "rows are addressed tap by tap"},
         ),
     ),
 )

@@ -20,7 +20,7 @@ import numpy as np
 
 from rekindle._errors import UnsupportedOperatorError
 from rekindle._types import DType
-from rekindle.engine.kernels import DECODES, Context, Kernel, Launch, register
+from rekindle.engine.kernels import DECODES, Context, Isa, Kernel, Launch, register
 from rekindle.engine.kernels._nest import Nest, index_code, parameters, row_major_strides, share
 from rekindle.engine.kernels._render import (
     SINGLE,
@@ -282,7 +282,14 @@ def _tail(expr: Expr, values: Sequence[Value], form: _Form) -> str:
     )
 
 
+_ISA = Isa(
+    unkept={
+        **DECODES.unkept,
+        "fma": "the library's sine and cosine reduce large arguments in a loop",
+    }
+)
+
 register(
     "elementwise",
-    Kernel(call="elementwise", score=_score, launches=_launches, isa=DECODES),
+    Kernel(call="elementwise", score=_score, launches=_launches, isa=_ISA),
 )

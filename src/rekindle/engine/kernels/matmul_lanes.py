@@ -8,15 +8,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from rekindle._types import DType, Target
-from rekindle.engine.kernels import Context, Isa, Kernel, Launch, Variant, Workspace, register
-from rekindle.engine.kernels._matmul import Product, product, takes, terms
+from rekindle.engine.kernels import (
+    Context,
+    Floor,
+    Isa,
+    Kernel,
+    Launch,
+    Variant,
+    Workspace,
+    register,
+)
+from rekindle.engine.kernels._matmul import Product, product, quads, takes
 from rekindle.engine.kernels._render import storage_type
-from rekindle.engine.kernels._weights import FLOAT
+from rekindle.engine.kernels._weights import BFLOAT16, HALF, INT8
 from rekindle.graph.lowering import LogicalCall
 
 _WAVE, _SIMDS, _STEP = 64, 4, 4
-_TILES = ((32, 2), (16, 4), (16, 2), (8, 4), (8, 2), (16, 1), (8, 1), (4, 1))
+_TILES = ((32, 2), (16, 4), (16, 2), (32, 1), (8, 4), (8, 2), (16, 1), (8, 1), (4, 1))
 """Rows of a group, columns of a lane. More than 64 sums would leave less than three waves."""
+_ADDRESS = 2
+"""Instructions that move a pointer to b."""
+_DECODING = {DType.FLOAT32: 0, DType.FLOAT16: _STEP, DType.BFLOAT16: _STEP}
+"""Instructions that make floats of what a load of b brings; of integers two for each."""
 _LATENCY = 500
 """Clocks from a load of b to its use, hidden only by other waves of the SIMD. Assumed."""
 _SUM_CLOCKS = 12000
@@ -24,6 +37,8 @@ _SUM_CLOCKS = 12000
 _BYTES_PER_CLOCK = 160
 """Of the whole card, 220 GB/s at 1.34 GHz: slices are written and read again."""
 _MOST_SLICES = 8
+_NOTHING = (("EPILOGUE", "v"), ("EPILOGUE_PARAMS", ""), ("EPILOGUE_READ(row, col)", ""))
+"""Defines of a product whose slices another launch adds."""
 _LEAST_TERMS = 64
 
 
@@ -40,26 +55,22 @@ def _score(call: LogicalCall, context: Context) -> float:
     if context.target.family == "cpu" or not takes(call):
         return 0
     what = product(call)
-    # A half in a scalar register takes vector loads; quantised b and columns of b are the
-    # business of kernels with local memory.
-    plain = what.a.dtype is DType.FLOAT32 and call.params.get("decode") is None
+    # A half in a scalar register takes vector loads; groups of terms with scales of their own are
+    # the business of kernels with local memory. A computed b does not lie in quads, and its number
+    # of terms may be the length of a text, with which each would compile anew.
+    decode = call.params.get("decode")
+    plain = what.a.dtype is DType.FLOAT32 and (decode is None or not decode.group)
     constant = context.constant(what.b.name) is not None
-    fits = plain and not what.transpose_a and what.m >= _TILES[-1][0]
-    # The number of terms is compiled in: where b is computed it may be the length of a text, and
-    # each length would compile anew.
-    return fits * (8.0 if constant else 4.0 * (not what.transpose_b))
+    return 8.0 * (plain and constant and not what.transpose_a and what.m >= _TILES[-1][0])
 
 
 def _cuts(what: Product, target: Target) -> list[_Cut]:
     """Tiles and numbers of slices, those with the fewest clocks first by a model of the loop."""
     simds = _SIMDS * target.compute_units
+    narrow = _DECODING.get(what.b.dtype, 2 * _STEP)
     found: list[tuple[float, _Cut]] = []
     for rows, columns in _TILES:
-        if (
-            rows > what.m
-            or what.n % columns
-            or (columns == 4 and what.b.dtype is not DType.FLOAT32)
-        ):
+        if rows > what.m:
             continue
         groups = -(-what.m // rows) * -(-what.n // (_WAVE * columns)) * what.batches
         for slices in range(1, min(_MOST_SLICES, max(1, what.k // _LEAST_TERMS)) + 1):
@@ -67,7 +78,7 @@ def _cuts(what: Product, target: Target) -> list[_Cut]:
             if what.k - each * (slices - 1) < min(_STEP, what.k):
                 continue
             waves = -(-groups * slices // simds)
-            valu = 4 * (_STEP * (rows * columns + 2 + columns % 2))
+            valu = 4 * columns * (_STEP * rows + _ADDRESS + narrow)
             clocks = -(-each // _STEP) * max(waves * valu, valu + _LATENCY)
             moved = 8 * slices * what.batches * what.m * what.n
             cost = clocks + (slices > 1) * (_SUM_CLOCKS + moved / _BYTES_PER_CLOCK)
@@ -87,14 +98,13 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     if 0 in call.output.static_shape:
         return []
     what = product(call)
-    end, b = what.epilogue(1), terms(what, context, upright=True)
+    end, b = what.epilogue(1), quads(what, context)
     cuts = _cuts(what, context.target)
     cut = next((c for c in cuts if _variant(c) == context.variant), cuts[0])
     sliced = cut.slices > 1
     stored = storage_type(call.output.dtype)
     nbytes = 4 * cut.slices * what.batches * what.m * what.n
     slices = Workspace(f"{call.output.name}#slices", nbytes)
-    nothing = (("EPILOGUE", "v"), ("EPILOGUE_PARAMS", ""), ("EPILOGUE_READ(row, col)", ""))
     across, down = -(-what.n // (_WAVE * cut.columns)), -(-what.m // cut.rows)
     product_launch = Launch(
         kernel="matmul_lanes",
@@ -106,14 +116,15 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
             ("TERMS", str(cut.terms)),
             ("SLICED", str(int(sliced))),
             b.defines[0],
-            ("FLOATS", str(int(b.defines[0] == ("BT", FLOAT)))),
+            ("SCALES", "0" if sliced else str(len(b.scales))),
             ("YT", "float" if sliced else stored),
-            *(nothing if sliced else end.defines),
+            *(_NOTHING if sliced else end.defines),
         ),
         args=(
             what.a,
             b.b,
             what.offsets,
+            *(() if sliced else b.scales),
             *map(np.int32, (what.row_ints, what.batches, what.m, what.n)),
             *(() if sliced else end.args),
             slices if sliced else call.output,
@@ -128,10 +139,11 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     sum_launch = Launch(
         kernel="matmul_sum",
         entry="sum",
-        defines=(("SUMS", "1"), ("YT", stored), *end.defines),
+        defines=(("SUMS", "1"), ("SCALES", str(len(b.scales))), ("YT", stored), *end.defines),
         args=(
             slices,
             what.offsets,
+            *b.scales,
             *map(np.int32, (what.row_ints, cut.slices, what.m, what.n)),
             *end.args,
             call.output,
@@ -158,12 +170,12 @@ register(
         variants=_variants,
         isa=Isa(
             multiply_adds=0.94,
-            variants={  # of fewer sums more are addresses: they are for few rows or odd columns
-                ("TM", "4"): 0.66,
-                ("TM", "8"): 0.79,
-                ("TN", "1"): 0.66,
-                ("FLOATS", "0"): 0.66,
-                ("SUMS", "1"): 0.0,  # of slices: nothing to multiply
+            variants={
+                ("TM", "4"): Floor(0.60, "for four rows, two of 18 instructions move a pointer"),
+                ("SUMS", "1"): Floor(0, "the sum of slices multiplies nothing"),
+                ("BT", HALF): Floor(0.84, "four instructions decode what one load brings"),
+                ("BT", BFLOAT16): Floor(0.84, "four instructions decode what one load brings"),
+                ("BT", INT8): Floor(0.76, "eight instructions decode what one load brings"),
             },
             waves=3,
         ),

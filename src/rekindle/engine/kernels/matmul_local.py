@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rekindle.engine.kernels import Context, Isa, Kernel, Launch, Variant, register
+from rekindle.engine.kernels import Context, Floor, Isa, Kernel, Launch, Variant, register
 from rekindle.engine.kernels._matmul import Product, product, takes, terms
 from rekindle.engine.kernels._render import storage_type
 from rekindle.graph.lowering import LogicalCall
@@ -81,9 +81,11 @@ register(
         variants=_variants,
         isa=Isa(
             multiply_adds=0.75,  # 0.94 is the aim: bounds are checked for each element staged
-            variants={("TM", "2"): 0.60, ("TM", "1"): 0.50},
+            variants={
+                ("TM", "2"): Floor(0.60, "few sums for each element staged"),
+                ("TM", "1"): Floor(0.50, "few sums for each element staged"),
+            },
             waves=3,
-            unkept={"multiplies": "addresses of the rows are computed at each step"},
         ),
     ),
 )

@@ -9,7 +9,7 @@ from typing import Literal
 from rekindle.engine.isa.assembly import Figures
 from rekindle.engine.isa.judgement import Reach, reach
 from rekindle.engine.isa.table import Table
-from rekindle.engine.kernels import Launch, Packed, Workspace
+from rekindle.engine.kernels import REGISTRY, Launch, Packed, Workspace
 from rekindle.engine.prediction.rates import Rates
 from rekindle.graph.ir import Value
 
@@ -18,7 +18,7 @@ _LOAD_BYTES = 16
 """A lane has one load of four floats under way. Assumed; several would saturate memory sooner."""
 _UNKNOWN_SHARE = 0.25
 """Of peak, for a kernel that was never compiled. Assumed."""
-_COLUMNS = {"matmul_local": 4}
+_COLUMNS = {"matmul_local": 4, "conv_winograd_lanes": 4}
 """Sums of a lane are TM x TN of its defines, where TN is not one of them."""
 
 
@@ -60,7 +60,7 @@ def cost(launch: Launch, rates: Rates, table: Table) -> Cost:
         memory_s = launch.bytes_moved / rates.bandwidth_bytes_s
         return Cost(launch.flops / (rates.flops_s * share), memory_s, "assumed", share)
     figures, basis = found
-    got = reach(figures, launch, rates.simds)
+    got = reach(figures, launch, rates.simds, REGISTRY.get(launch.chosen).isa)
     if figures.looped and got.share > 0:
         lanes = useful_lanes(launch)
         share = got.share * lanes
