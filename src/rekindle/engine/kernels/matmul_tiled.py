@@ -35,6 +35,8 @@ from rekindle.graph.lowering import LogicalCall
 
 _DECODES = (FLOAT, HALF, BFLOAT16, INT8, INT4)
 _NOTHING = np.zeros(0, np.float32)
+_TERMS_PER_JOB = 32
+"""Rows of b that a job packs, each perhaps in a page of its own: the first-level TLB holds 64."""
 _ROWS_WORTH_PACKING = 16
 """Packing reads and writes b once more: fewer rows do not pay for it."""
 
@@ -147,8 +149,7 @@ def _pack(
     what: Product, panel: Workspace, tile: Tile, panels: int, width: int, context: Context
 ) -> Launch:
     vectors = tile.blocks * BLOCK // width
-    wanted = jobs_wanted(context.target, panels * vectors * what.matrices_b)
-    terms = -(-what.k // min(wanted, what.k))
+    terms = min(_TERMS_PER_JOB, -(-what.k // jobs_wanted(context.target, what.matrices_b)))
     return Launch(
         kernel="matmul_pack",
         entry="pack",
@@ -157,8 +158,8 @@ def _pack(
             ("TRANSPOSE_B", str(int(what.transpose_b))),
             ("BT", storage_type(what.b.dtype)),
         ),
-        args=(what.b, *map(np.int32, (what.n, what.k, vectors, terms)), panel),
-        global_size=(panels * vectors, -(-what.k // terms), what.matrices_b),
+        args=(what.b, *map(np.int32, (what.n, what.k, vectors, panels * vectors, terms)), panel),
+        global_size=(-(-what.k // terms), what.matrices_b, 1),
         local_size=(1, 1, 1),
         bytes_moved=what.b.nbytes + panel.nbytes,
     )
