@@ -6,10 +6,9 @@
 # Debian or Ubuntu. Packages are fetched and unpacked, never installed: the machine stays as it is.
 # What a tool of the machine's own can do (promtool, nginx, hadolint in PATH), it does.
 set -euo pipefail
-cd "$(dirname "$0")"
-
-tools=${1:-$(mktemp -d)}
+tools=$(realpath -m "${1:-$(mktemp -d)}")
 mkdir -p "$tools/debs"
+cd "$(dirname "$0")"
 export PATH="$PATH:$tools/usr/bin:$tools/usr/sbin:$tools/venv/bin"
 
 fetch() { # a program, and the Debian package that has it
