@@ -60,7 +60,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     root = tmp_path_factory.mktemp("models")
     put(root, "affine", "1", affine())
     settings = Settings(
-        root, http_port=0, grpc_port=0, isolation="thread", provider="onnxruntime", threads=1,
+        root, http_port=0, grpc_port=0, isolation="process", provider="onnxruntime", threads=1,
         memory_budget=2**40,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:

@@ -19,7 +19,7 @@ from serving import LIMIT_S, Running, affine, put
 from rekindle._errors import ModelError
 from rekindle.device.telemetry import Telemetry
 from rekindle.serve.observe.metrics import SECONDS, Metrics
-from rekindle.serve.observe.states import CardCollector
+from rekindle.serve.observe.states import CardCollector, resident_bytes
 
 pytest.importorskip("tritonclient", reason="tritonclient is not installed")
 import tritonclient.grpc as over_grpc
@@ -211,6 +211,19 @@ def test_events_of_the_fleet_have_their_counters(server: Running) -> None:
     assert read("rekindle_model_unloads_total", key | {"reason": "evicted"}) == 1
     assert read("rekindle_worker_restarts_total", key) == 1
     assert read("rekindle_model_loads_total", key | {"outcome": "failure"}) == 1
+
+
+def test_a_workers_memory_is_what_the_system_says(
+    tmp_path: Path, start: Callable[..., Running]
+) -> None:
+    put(tmp_path / "models", "affine", "1", affine())
+    server = start(tmp_path / "models", isolation="process")
+    told = value(scrape(server)[0], "rekindle_worker_resident_memory_bytes", **AFFINE)
+    pid = server.plane.fleet.find("affine").instance.pid
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+    assert told == pytest.approx(kilobytes * 1024, rel=0.2)
+    assert resident_bytes(2**30) == 0
 
 
 def test_triton_names_hold_what_the_statistics_hold(server: Running) -> None:

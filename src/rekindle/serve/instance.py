@@ -55,6 +55,12 @@ class Instance:
         return self._worker.alive
 
     @property
+    def pid(self) -> int | None:
+        """The worker's process, where it has one of its own and while that is there."""
+        pid: int | None = getattr(self._worker, "pid", None)
+        return pid
+
+    @property
     def max_batch(self) -> int:
         """Rows of one run; 0 where requests are never put together, as Triton says it."""
         return self._scheduler.latency.max_rows if self.opened.batchable else 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from prometheus_client.core import GaugeMetricFamily, Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector
@@ -46,13 +48,29 @@ class PlaneCollector(Collector):
         queued = GaugeMetricFamily(
             "rekindle_queued_requests", "Requests that wait for a run.", labels=_MODEL
         )
+        resident = GaugeMetricFamily(
+            "rekindle_worker_resident_memory_bytes",
+            "Memory of a model's worker process, as the system sees it.",
+            labels=_MODEL,
+        )
         for slot in fleet.slots():
             key = (slot.entry.name, slot.entry.version)
             loaded = slot.instance is not None
             ready.add_metric(key, slot.ready)
             nbytes.add_metric(key, fleet.budget.holding(slot.key).nbytes if loaded else 0)
             queued.add_metric(key, slot.instance.queued if slot.instance else 0)
-        yield from (ready, nbytes, queued)
+            if slot.instance is not None and slot.instance.pid is not None:
+                resident.add_metric(key, resident_bytes(slot.instance.pid))
+        yield from (ready, nbytes, queued, resident)
+
+
+def resident_bytes(pid: int) -> int:
+    """0 where the process has ended, or the system has no /proc."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 _CARD = ("card", "name")
