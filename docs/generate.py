@@ -17,6 +17,7 @@ import isa_page
 import memory_page
 import precision_page
 import prediction_page
+import serve_page
 import speed_page
 import typer.main
 
@@ -229,6 +230,8 @@ def measurements() -> str:
         parts += hybrid_page.text(run, on_machine(run), table)
     if run := stored("precision"):
         parts += precision_page.text(run, on_machine(run), table)
+    if run := stored("serve"):
+        parts += serve_page.text(run, on_machine, table)
     return "\n\n".join(parts)
 
 

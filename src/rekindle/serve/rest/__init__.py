@@ -10,6 +10,7 @@ import rekindle
 from rekindle.serve.access.gate import Gate
 from rekindle.serve.dataplane import DataPlane
 from rekindle.serve.rest import errors, friendly, metrics, v2
+from rekindle.serve.rest.direct import Direct
 from rekindle.serve.rest.gate import GateMiddleware
 
 Mount = Callable[[FastAPI, DataPlane, Gate], None]
@@ -30,7 +31,8 @@ def build_app(
         redoc_url=None,
     )
     errors.install(app)
-    app.add_middleware(GateMiddleware, gate=gate)
+    app.add_middleware(Direct, plane=plane)
+    app.add_middleware(GateMiddleware, gate=gate)  # the last one added is the first one asked
     app.include_router(v2.router(plane))
     app.include_router(friendly.router(plane))
     app.include_router(metrics.router(plane))
