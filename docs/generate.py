@@ -232,7 +232,27 @@ def measurements() -> str:
         parts += precision_page.text(run, on_machine(run), table)
     if run := stored("serve"):
         parts += serve_page.text(run, on_machine, table)
+    if run := stored("observe_cost"):
+        parts += watching(run)
     return "\n\n".join(parts)
+
+
+def watching(run: dict[str, Any]) -> list[str]:
+    rows = (
+        (protocol, kind, *(f"{row[name]:.2f} ms" for name in ("bare_ms", "observed_ms")),
+         f"x {row['ratio']:.2f}")
+        for protocol, kinds in run["protocols"].items()
+        for kind, row in kinds.items()
+    )  # fmt: skip
+    return [
+        "## What watching a server costs",
+        (
+            "`benchmarks/observe_cost.py`: a request to a model that hardly computes, without and "
+            "with metrics, request ids and access lines, in turn; client and servers in one "
+            f"process, whose time `processor` is. {on_machine(run)}"
+        ),
+        table(("protocol", "time", "without", "with", ""), rows),
+    ]
 
 
 def memory() -> str:
