@@ -3,9 +3,9 @@
     python benchmarks/prediction.py [--runs 30] [--fit] [--folder FOLDER]
 
 (a) On the OpenCL device here, a processor: every launch of every network is measured (the least of
-its times), and estimated from the device's measured peaks. With --fit the coefficients of the
-kernels are fitted first, on the networks of FITTED alone, and written into the package; the others
-are what the estimate is tried on. (b) For cards of the Polaris family nobody here has: the
+its times), and estimated from the device's measured peaks. Each network is tried with coefficients
+that were fitted on all the others, never on itself; --fit writes those of all networks together
+into the package. (b) For cards of the Polaris family nobody here has: the
 estimates for our kernels beside times that others published for theirs.
 
 Writes benchmarks/results/prediction.json; needs about ten minutes of a quiet machine.
@@ -29,7 +29,7 @@ from speed_models import NETWORKS, find
 from rekindle.device import select_device
 from rekindle.engine.kernels import Launch
 from rekindle.engine.peaks import Peaks, peaks
-from rekindle.engine.plan import HostStep, Plan
+from rekindle.engine.plan import HostStep
 from rekindle.engine.prediction import processor
 from rekindle.engine.prediction.processor import Coefficients, features
 from rekindle.engine.prediction.rates import Rates, of_processor
@@ -38,8 +38,6 @@ from rekindle.graph import onnx_io, passes
 from rekindle.runtime.providers.opencl import plan_for
 
 RESULT = Path(__file__).parent / "results" / "prediction.json"
-FITTED = ("resnet18", "mobilenet_v2", "vit_small", "vae_decoder", "mobilenet_v3_small")
-TRIED = tuple(name for name in NETWORKS if name not in FITTED)
 _ROUNDS = 12
 _TOLERANCE = 0.2
 """Launches that miss by more than this count less in the next round of the fit."""
@@ -54,8 +52,8 @@ class Sample:
     seconds: float
 
 
-def measure(model: str, folder: Path, runs: int) -> tuple[Plan, list[Sample], float]:
-    """The plan, its launches with the least time of each, and the quickest whole run."""
+def measure(model: str, folder: Path, runs: int) -> tuple[list[Sample], float]:
+    """The launches with the least time of each, and the quickest whole run."""
     device = select_device()
     path, feeds = find(model, 1, folder)
     graph = passes.run(onnx_io.load(path), passes.PORTABLE)
@@ -71,7 +69,7 @@ def measure(model: str, folder: Path, runs: int) -> tuple[Plan, list[Sample], fl
         Sample(node, launch, time.seconds)
         for (node, launch), time in zip(labels, found.launches, strict=True)
     ]
-    return plan, samples, found.run_s
+    return samples, found.run_s
 
 
 def fit(samples: Sequence[Sample], rates: Rates) -> dict[str, Coefficients]:
@@ -121,9 +119,10 @@ def _ranks(values: Sequence[float]) -> np.ndarray:
     return (last - (counts - 1) / 2)[inverse]
 
 
-def judge(model: str, samples: Sequence[Sample], run_s: float, rates: Rates) -> dict[str, Any]:
+def judge(
+    samples: Sequence[Sample], run_s: float, rates: Rates, known: Mapping[str, Coefficients]
+) -> dict[str, Any]:
     """Estimates beside times, by launch and by layer."""
-    known = processor.coefficients()
     estimated = [processor.cost(s.launch, rates, known).seconds for s in samples]
     measured = [s.seconds for s in samples]
     layers: dict[str, list[float]] = {}
@@ -134,8 +133,6 @@ def judge(model: str, samples: Sequence[Sample], run_s: float, rates: Rates) -> 
     pairs = np.array(list(layers.values()))
     whole = sum(estimated) + len(samples) * rates.launch_s
     return {
-        "model": model,
-        "fitted": model in FITTED,
         "launches": len(samples),
         "layers": len(layers),
         "rank_of_launches": rank_correlation(measured, estimated),
@@ -153,25 +150,24 @@ def write(found: Mapping[str, Coefficients], roof: Peaks) -> None:
     """The package's coefficients, one kernel a line."""
     rows = {name: list(asdict(row).values()) for name, row in found.items()}
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items())
-    head = {"machine": describe(), "peaks": asdict(roof), "fitted_on": FITTED}
+    head = {"machine": describe(), "peaks": asdict(roof), "fitted_on": NETWORKS}
     text = json.dumps(head, indent=1)[:-2] + f',\n "kernels": {{\n{lines}\n }}\n}}\n'
     processor.PATH.write_text(text, encoding="utf-8")
     processor.coefficients.cache_clear()
 
 
-def rows(folder: Path, runs: int, refit: bool) -> Iterator[dict[str, Any]]:
+def rows(folder: Path, runs: int, keep: bool) -> Iterator[dict[str, Any]]:
     device = select_device()
     roof, cores = peaks(device, fresh=True), device.target().compute_units
     rates = of_processor(device.name, roof.flops_s, roof.bandwidth_bytes_s, roof.launch_s, cores)
-    taken = {name: measure(name, folder, runs) for name in (FITTED if refit else ())}
-    if refit:
-        write(fit([s for _, samples, _ in taken.values() for s in samples], rates), roof)
-    for name in (*FITTED, *TRIED):
-        _, samples, run_s = taken.get(name) or measure(name, folder, runs)
-        row = judge(name, samples, run_s, rates)
+    taken = {name: measure(name, folder, runs) for name in NETWORKS}
+    if keep:
+        write(fit([s for samples, _ in taken.values() for s in samples], rates), roof)
+    for name, (samples, run_s) in taken.items():
+        others = [s for other, (found, _) in taken.items() if other != name for s in found]
+        row = {"model": name, **judge(samples, run_s, rates, fit(others, rates))}
         print(
-            f"{name:20} {'fitted' if row['fitted'] else 'tried ':6} ranks "
-            f"{row['rank_of_launches']:.3f} {row['rank_of_layers']:.3f}, kernels "
+            f"{name:20} ranks {row['rank_of_launches']:.3f} {row['rank_of_layers']:.3f}, kernels "
             f"{row['kernels_s'] * 1e3:8.2f} ms, estimate {row['error']:+.0%}"
         )
         yield row
@@ -180,7 +176,7 @@ def rows(folder: Path, runs: int, refit: bool) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("--fit", action="store_true", help="fit the coefficients, too")
+    parser.add_argument("--fit", action="store_true", help="write the package's coefficients")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of the exported networks")
     parser.add_argument("--published", action="store_true", help="only the published figures")
     options = parser.parse_args()
@@ -192,7 +188,6 @@ def main() -> None:
             "device": device.name,
             "processor": list(rows(options.folder, options.runs, options.fit)),
             "peaks": asdict(peaks(device)),
-            "fitted_on": FITTED,
         }
     record["published"] = [asdict(row) for row in published(options.folder)]
     for row in record["published"]:

@@ -143,14 +143,18 @@ def test_a_processor_by_hand() -> None:
     """100 GFLOP/s and 10 GB/s: 2 us to start, 10 us / 0.5, 4 us / 0.8 and 3 us / 1.5."""
     rates = of_processor("a processor", 100e9, 10e9, 5e-6, 2)
     known = {
-        "conv_tiled": Coefficients(2e-6, 2.0, 1.25, 2 / 3),
-        processor.OTHERS: Coefficients(0.0, 1.0, 1.0, 1.0),
+        "conv_tiled": Coefficients(2e-6, 2.0, 1.25, 2 / 3, 0.5),
+        processor.OTHERS: Coefficients(0.0, 1.0, 1.0, 1.0, 1.0),
     }
     weights = Packed("w", 40_000, lambda: np.zeros(10_000, np.float32))
     made = launch(flops=1_000_000, moved=70_000, kernel="conv_tiled", args=(weights,))
     found = processor.cost(made, rates, known)
     assert found.seconds == pytest.approx(2e-6 + 20e-6 + 5e-6 + 2e-6)
     assert found.basis == "fitted"
+    # Three panels read 40 kB from behind 512 kB: twice again, a share of 40 / 552.
+    tiled = replace(made, defines=(("P", "6"), ("Q", "1")), global_size=(5, 3, 1))
+    again = processor.cost(tiled, rates, known).seconds - found.seconds
+    assert again == pytest.approx(0.5 * 2 * 40e3 * 40 / 552 / 10e9)
     other = processor.cost(replace(made, kernel="pool"), rates, known)
     assert (other.seconds, other.basis) == (pytest.approx(10e-6 + 7e-6), "assumed")
 
