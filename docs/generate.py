@@ -19,6 +19,7 @@ import precision_page
 import prediction_page
 import serve_page
 import speed_page
+import startup_page
 import typer.main
 
 from rekindle import _config, _errors, cli
@@ -206,17 +207,7 @@ def measurements() -> str:
         ),
     ]
     if run := stored("startup"):
-        parts += [
-            "## Start-up",
-            f"`benchmarks/startup.py`: whole processes, wall clock, warm caches. {on_machine(run)}",
-            table(
-                ("process", "median", "range"),
-                (
-                    (f"`{name}`", ms(row["median_s"]), f"{ms(row['min_s'])} to {ms(row['max_s'])}")
-                    for name, row in run["processes"].items()
-                ),
-            ),
-        ]
+        parts += startup_page.text(run, on_machine(run), table)
     if run := stored("first_steps"):
         parts += [
             "## First steps",
@@ -271,10 +262,6 @@ def prediction() -> str:
 
 def isa() -> str:
     return isa_page.text(stored("isa"), table)
-
-
-def ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.0f} ms"
 
 
 def on_machine(run: dict[str, Any]) -> str:

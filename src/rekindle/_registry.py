@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rekindle._errors import NotFoundError
 
@@ -97,9 +98,15 @@ class Registry(Generic[T]):
                 for name in _declared(path) or (self._name_of(dotted),):
                     found.append((name, f"{self.package}.{dotted}"))
         if self._entry_points:
-            for point in importlib.metadata.entry_points(group=self._entry_points):
+            for point in _entry_points().select(group=self._entry_points):
                 found.append((point.name, point.module))
         return found
+
+
+@functools.cache
+def _entry_points() -> Any:
+    """Of every package installed (its type differs between versions of Python), looked for once."""
+    return importlib.metadata.entry_points()
 
 
 def _declared(path: Path) -> tuple[str, ...]:

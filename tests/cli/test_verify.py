@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from rekindle.engine import compiler, selftest
+from rekindle.engine import compiler, program, selftest
 from rekindle.engine.kernels import REGISTRY, source_text
 from rekindle.engine.selftest import KernelReport
 
@@ -44,7 +44,7 @@ def test_a_model_that_differs(
         assert stem != "reduce" or changed != text
         return changed
 
-    monkeypatch.setattr(compiler, "source_text", wrong)
+    monkeypatch.setattr(program, "source_text", wrong)
     monkeypatch.setattr(compiler, "_COMPILERS", {})
     result = rekindle("verify", bare)
     assert result.exit_code == 6

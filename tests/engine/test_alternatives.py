@@ -10,7 +10,7 @@ import pytest
 
 from rekindle import open_session
 from rekindle._errors import KernelError, UnsupportedOperatorError
-from rekindle.engine import compiler
+from rekindle.engine import compiler, program
 from rekindle.engine.kernels import source_text
 from tests.engine.graphs import classifier, write
 
@@ -26,7 +26,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         def text(asked: str) -> str:
             return "no C at all;" if asked in stems else source_text(asked)
 
-        monkeypatch.setattr(compiler, "source_text", text)
+        monkeypatch.setattr(program, "source_text", text)
         monkeypatch.setattr(compiler, "_COMPILERS", {})
 
     return spoiled

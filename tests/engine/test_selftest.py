@@ -17,7 +17,7 @@ from recorded_devices import devices, facts, pocl, rusticl
 from rekindle._errors import UsageError
 from rekindle.device import Device, select_device
 from rekindle.device.quirks import Quirk
-from rekindle.engine import compiler, kernels, selftest
+from rekindle.engine import compiler, kernels, program, selftest
 from rekindle.engine.kernels import source_text
 from tests.engine.graphs import POLARIS
 
@@ -41,7 +41,7 @@ def change(monkeypatch: pytest.MonkeyPatch) -> Change:
         def text(asked: str) -> str:
             return source_text(asked).replace(old, new) if asked == stem else source_text(asked)
 
-        monkeypatch.setattr(compiler, "source_text", text)
+        monkeypatch.setattr(program, "source_text", text)
         monkeypatch.setattr(compiler, "_COMPILERS", {})
 
     return replaced

@@ -10,7 +10,7 @@ import pytest
 from onnx import helper
 
 from rekindle._errors import InputError, UsageError
-from rekindle.engine import compiler
+from rekindle.engine import compiler, program
 from rekindle.engine.kernels import source_text
 from rekindle.graph.ir import Array
 from rekindle.runtime import verification
@@ -42,7 +42,7 @@ def change(monkeypatch: pytest.MonkeyPatch) -> Change:
                     source = source.replace(old, new)
             return source
 
-        monkeypatch.setattr(compiler, "source_text", text)
+        monkeypatch.setattr(program, "source_text", text)
         monkeypatch.setattr(compiler, "_COMPILERS", {})
 
     return replaced

@@ -63,6 +63,9 @@ class Executor:
             self._queue = cl.CommandQueue(compiler.context, device, timed)
             self.uploads = Uploads(self.residency, plan.constants, device, weights, trace)
             try:
+                weights.prepare(
+                    c for key, c in plan.constants.items() if key in self.residency.resident
+                )
                 self._allocate(compiler.context)
                 if trace or self.residency.stages or not (walked := prepare(compiler, plan)):
                     compiler.prepare(plan.launches())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+import os
+from collections.abc import Iterable, Set
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyopencl as cl
@@ -13,6 +15,11 @@ from rekindle.engine.kernels import Packed
 from rekindle.engine.streaming import device_bytes
 from rekindle.graph.ir import Array
 
+_WORTH_THREADS = 4 << 20
+"""Bytes below which threads cost more than they bring."""
+_MOST_THREADS = 4
+"""More would wait for memory, and each holds a packed copy of what it sends."""
+
 
 class Weights:
     """Shared by the plans of one session (one per shape): each constant is packed once."""
@@ -22,17 +29,28 @@ class Weights:
         self._buffers: dict[str, cl.Buffer] = {}
         self._host: dict[str, Array] = {}
 
+    def prepare(self, constants: Iterable[Packed]) -> None:
+        """Pack and send those that are not there, several at a time: NumPy lets others run."""
+        missing = [c for c in constants if c.key not in self._buffers]
+        if sum(c.nbytes for c in missing) < _WORTH_THREADS:
+            return
+        missing.sort(key=lambda c: -c.nbytes)  # the largest first: none is left over at the end
+        with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+            for constant, buffer in zip(missing, pool.map(self._sent, missing), strict=True):
+                self._buffers[constant.key] = buffer
+
     def buffer(self, constant: Packed) -> cl.Buffer:
         """The constant on the device, to stay there."""
         if constant.key not in self._buffers:
-            data = self._host.get(constant.key)
-            if data is None:
-                data = _pack(constant)
-            data = data if data.nbytes else np.zeros(1, np.uint8)
-            self._buffers[constant.key] = allocate(
-                self.context, device_bytes(constant), f"the weights {constant.key}", data
-            )
+            self._buffers[constant.key] = self._sent(constant)
         return self._buffers[constant.key]
+
+    def _sent(self, constant: Packed) -> cl.Buffer:
+        data = self._host.get(constant.key)
+        if data is None:
+            data = _pack(constant)
+        data = data if data.nbytes else np.zeros(1, np.uint8)
+        return allocate(self.context, device_bytes(constant), f"the weights {constant.key}", data)
 
     def host(self, constant: Packed) -> Array:
         """The constant in host memory, to be sent from there."""

@@ -46,7 +46,11 @@ def conv_panels(
     order = (0, 4, 5, 2, 3, 1) if taps_first else (0, 2, 4, 5, 3, 1)
 
     def arrange() -> Array:
-        full = weights.zeros((m_blocks * m_block, c_blocks * c_block, kh, kw))
+        shape = (m_blocks * m_block, c_blocks * c_block, kh, kw)
+        if weights.array.shape == shape:
+            blocks = weights.array.reshape(m_blocks, m_block, c_blocks, c_block, kh, kw)
+            return blocks.transpose(order)
+        full = weights.zeros(shape)
         place = np.arange(m) // (problem.m_group // merged) % merged
         for i in range(merged):
             full[:m][place == i, i * own : (i + 1) * own] = weights.array[place == i]

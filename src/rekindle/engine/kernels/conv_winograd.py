@@ -43,6 +43,8 @@ from rekindle.engine.kernels._winograd import FILTERS
 from rekindle.graph.ir import Array
 from rekindle.graph.lowering import LogicalCall
 
+_PRODUCT = 1 << 18
+"""Multiplications from which on OpenBLAS wakes other threads, for far longer than they help."""
 _GAP = 60_000.0
 _WEIGHT, _TRANSFORM = 8.0, 10.0
 """Measured on two AVX2 cores: two launches more cost some 20
@@ -186,11 +188,22 @@ def _filters(problem: Problem, tile: int, q: int) -> Packed:
 def _pack_filters(weights: Array, tile: int, q: int) -> Array:
     m, c = weights.shape[:2]
     g = np.array(FILTERS[tile])
-    # Summed in double: the thirds and sixths of G are rounded once, not in every step.
-    points = np.einsum("ia,mcab,jb->ijcm", g, weights.astype(np.float64), g, optimize=True)
-    full = np.pad(points, [(0, 0), (0, 0), (0, -c % BLOCK), (0, -m % BLOCK)])
-    split = full.reshape(len(g) ** 2, full.shape[2], -1, q * BLOCK)
-    return np.asarray(split.transpose(0, 2, 1, 3))
+    transform = np.kron(g, g)  # (points, 9 taps)
+    across, deep = q * BLOCK, -(-c // BLOCK) * BLOCK
+    panels = -(-m // across)
+    packed = np.empty((len(transform), panels, deep, across), np.float32)
+    taps = np.zeros((9, deep, across))
+    step = max(1, _PRODUCT // (transform.size * across))
+    for k in range(panels):  # a panel at a time, in the same memory, which stays in the caches
+        own = weights[k * across : (k + 1) * across]
+        taps[:, :c, : len(own)] = own.reshape(len(own), c, 9).transpose(2, 1, 0)
+        taps[:, :, len(own) :] = 0
+        # Summed in double: the thirds and sixths of G are rounded once, not in every step.
+        for at in range(0, deep, step):
+            part = taps[:, at : at + step]
+            products = transform @ part.reshape(9, -1)
+            packed[:, k, at : at + step] = products.reshape(-1, part.shape[1], across)
+    return packed
 
 
 register(

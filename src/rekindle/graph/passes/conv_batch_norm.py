@@ -62,12 +62,12 @@ def _merge(graph: Graph, product: Node, node: Node, source: str) -> Node | None:
         return None
     along = [1] * weights.ndim
     along[axis] = channels
-    scaled = weights.astype(np.float64) * affine.factor.reshape(along)
-    arrays = [
-        scaled.astype(weights.dtype),
-        (bias * affine.factor + affine.offset).astype(weights.dtype),
-    ]
-    if not all(np.isfinite(a.astype(np.float64)).all() for a in arrays):
+    # Computed in double and rounded at once, without a copy of the weights in double.
+    scaled = np.empty_like(weights)
+    factor = affine.factor.reshape(along)
+    np.multiply(weights, factor, out=scaled, dtype=np.float64, casting="same_kind")
+    arrays = [scaled, (bias * affine.factor + affine.offset).astype(weights.dtype)]
+    if not all(np.isfinite(a).all() for a in arrays):
         return None  # float16 overflowed, or the arithmetic makes NaN on purpose
     attrs: dict[str, Any] = dict(product.attrs)
     if not conv:
