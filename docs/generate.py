@@ -20,6 +20,7 @@ import prediction_page
 import serve_page
 import speed_page
 import startup_page
+import tuning_page
 import typer.main
 
 from rekindle import _config, _errors, cli
@@ -225,6 +226,8 @@ def measurements() -> str:
         parts += serve_page.text(run, on_machine, table)
     if run := stored("observe_cost"):
         parts += watching(run)
+    if run := stored("tuning"):
+        parts += tuning_page.text(run, on_machine(run), table)
     return "\n\n".join(parts)
 
 

@@ -25,7 +25,7 @@ Document = Callable[..., dict[str, Any]]
 NAMES = (
     "bench", "classify", "client classify", "client health", "client infer", "client load",
     "client models", "client unload", "demo", "devices", "doctor", "estimate", "inspect",
-    "keys", "profile", "run", "serve", "verify",
+    "keys", "profile", "run", "serve", "tune", "verify",
 )  # fmt: skip
 
 

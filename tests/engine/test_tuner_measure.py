@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from kernel_harness import value
+from kernel_harness import CPU16, value
+from tuning_cases import every_call
 
 from rekindle._errors import KernelError
 from rekindle.device import Device, select_device
@@ -127,3 +128,30 @@ def test_a_setting_outside_the_space_is_a_mistake(device: Device) -> None:
     outside = Setting("matmul_tiled", (("P", 12), ("Q", 8), ("JOBS", 32)))
     with pytest.raises(ValueError, match="not in the declared space"):
         compare(device, call, context, [row[0], outside])
+
+
+SPREAD = [
+    (call, context)
+    for call, context in every_call()
+    if context.target is not CPU16 and call.node != "row"
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("call", "context"),
+    SPREAD,
+    ids=[f"{x.target.family}-{c.node or c.name}-{i}" for i, (c, x) in enumerate(SPREAD)],
+)
+def test_variants_all_over_the_space_compute_alike(
+    call: LogicalCall, context: Context, device: Device
+) -> None:
+    """Planned for cards, too: PoCL runs their kernels."""
+    rows = settings(call, context)
+    spread = [rows[0][0]]
+    for row in rows:
+        spread += row[1 :: max(1, len(row) // 3)][:3]
+    found = compare(device, call, context, list(dict.fromkeys(spread)), rounds=1)
+    assert {(str(m.setting), m.status, m.reason) for m in found} == {
+        (str(s), "ok", "") for s in spread
+    }

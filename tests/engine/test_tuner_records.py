@@ -105,6 +105,18 @@ def test_environments_tell_devices_drivers_and_widths_apart() -> None:
     assert len({store.path_of(Environment.of(t)) for t in targets}) == len(targets)
 
 
+def test_the_system_under_mesa_does_not_matter() -> None:
+    def device(name: str) -> str:
+        return Environment.of(replace(POLARIS, name=name)).device
+
+    for drm in ("3.57, 6.8.0-45-generic", "3.61, 6.12.1", "3.57"):
+        assert device(f"RX 580 (radeonsi, ACO, DRM {drm})") == "RX 580 (radeonsi, ACO)"
+    assert (
+        device("RX 570 (POLARIS10, DRM 3.26.0, 4.16-amd, LLVM 6.0)")
+        == "RX 570 (POLARIS10, LLVM 6.0)"
+    )
+
+
 def document(**changed: Any) -> dict[str, Any]:
     """A file with one good entry."""
     records = TuningRecords(HERE)

@@ -63,8 +63,9 @@ def tune(
     imported = question.take_in(import_from) if import_from else None
     with clock_bar(budget_s) as progress:
         tuned = question.tune(budget_s, progress)
-    with working("comparing the whole model"):
-        tuned.compare_whole()
+    if model:
+        with working("comparing the whole model"):
+            tuned.compare_whole()
     exported = question.write_out(export_to) if export_to else None
     document = tuned.to_dict() | {"imported": imported, "exported": exported}
 

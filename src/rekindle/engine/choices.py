@@ -90,6 +90,10 @@ def _tuned(call: LogicalCall, context: Context, setting: Setting) -> Choice | No
     if setting.variant not in kernel.variants(call, context):
         return None
     own = replace(context, variant=setting.variant)
-    if setting.sources and fingerprint(kernel.launches(call, own)) != setting.sources:
+    try:
+        made = kernel.launches(call, own)
+    except OverflowError:  # an int32 argument that is none: the heuristic's choice will say so
+        return None
+    if setting.sources not in ("", fingerprint(made)):
         return None
     return Choice(setting.kernel, kernel, own, str(setting))

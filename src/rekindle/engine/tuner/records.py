@@ -45,8 +45,11 @@ class Environment:
 
     @classmethod
     def of(cls, target: Target) -> Environment:
-        units, lanes = target.compute_units, target.wavefront
-        return cls(target.name, target.platform, target.driver, units, lanes, " ".join(OPTIONS))
+        # Mesa's names tell the running system's kernel, too, which compiles nothing.
+        device = re.sub(r", DRM [^,)]*(, \d[^,)]*)?", "", target.name)
+        lanes = target.wavefront
+        options = " ".join(OPTIONS)
+        return cls(device, target.platform, target.driver, target.compute_units, lanes, options)
 
     def __str__(self) -> str:
         return f"{self.device}, {self.compute_units} units, {self.driver}"
@@ -63,11 +66,12 @@ class Measurement:
     """"wrong": another result. "broken": the driver refused it. "started": the tuner, or the
     driver, ended while it ran, and it is not tried again."""
     seconds: float = 0.0
-    """Median over the rounds."""
+    """The least of the rounds."""
     heuristic_s: float = 0.0
-    """The heuristic's median, in the same rounds."""
+    """The heuristic's least, in the same turn."""
     ratio: float = 1.0
-    """Median over the rounds of its time over the heuristic's in the same round."""
+    """Its time over the heuristic's: the median over the rounds, or that of the least times where
+    it is greater."""
     runs: int = 0
     reason: str = ""
     """Why it is wrong or broken."""

@@ -13,7 +13,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from rekindle._errors import RekindleError
 from rekindle.device import Device
@@ -149,19 +149,20 @@ class Search:
         return self.compare(self.device, task.call, task.context, settings, rounds)
 
     def _confirmed(self, task: Task, found: list[Measurement]) -> list[Measurement]:
-        """A new best is measured once more, beside the old one: a least of many is too low."""
-        good = [m for m in found[1:] if m.status == "ok"]
-        challenger = min(good, key=lambda m: m.ratio, default=None)
+        """What seems to be better than the best is measured once more, beside it.
+
+        The least of many measurements is too low: only the second figure counts.
+        """
         old = self.journal.records.fastest(task.name)
-        ratio = old.ratio if old and str(old.against) == str(task.heuristic) else 1.0
-        if challenger is None or challenger.ratio >= MARGIN * ratio:
+        if old and str(old.against) != str(task.heuristic):
+            old = None
+        wanted = MARGIN * (old.ratio if old else 1.0)
+        good = [m for m in found[1:] if m.status == "ok" and m.ratio < wanted]
+        if not good:
             return found
-        rivals = [task.heuristic, replace(challenger.setting, sources="")]
         known = {str(s): s for s in task.settings}
-        if old and old.ratio < MARGIN and str(old.setting) in known:
-            rivals.append(known[str(old.setting)])
-        unique = list({str(s): s for s in rivals}.values())
-        again = self._compare(task, unique, CONFIRMING_ROUNDS)
-        fresh = {str(m.setting): m for m in again}
-        kept = {str(m.setting): m for m in found} | fresh
+        names = [task.heuristic, *(m.setting for m in good), *([old.setting] if old else [])]
+        rivals = list(dict.fromkeys(known[str(s)] for s in names if str(s) in known))
+        again = self._compare(task, rivals, CONFIRMING_ROUNDS)
+        kept = {str(m.setting): m for m in (*found, *again)}
         return list(kept.values())
