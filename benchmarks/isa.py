@@ -40,7 +40,7 @@ CARD = "rx580"
 BATCHES = (1, 8)
 NARROW = ("fp16", "int8w")
 NARROWED = ("resnet50", "mobilenet_v2", "efficientnet_b0", "vit_small", "bert_small", "sd_unet")
-"""Networks whose narrow variants `rekindle estimate` shall know, too."""
+"""Networks whose narrow variants are judged, and known to `rekindle estimate`, too."""
 OTHERS = ("densenet121", "resnet3d", "lstm")
 
 
@@ -59,12 +59,17 @@ def planned(model: str, batch: int, precision: str = "model") -> Plan:
     return plan_for(graph, target_from(CARD), shapes, precision)
 
 
+def narrow(models: Sequence[str]) -> Iterator[Launch]:
+    """Networks of floats as they run with narrow storage."""
+    for model, precision in itertools.product(NARROWED, NARROW):
+        if model in models:
+            yield from planned(model, 1, precision).launches()
+
+
 def unjudged() -> Iterator[Launch]:
     """Launches that no promise is checked for, but whose figures estimates want."""
     for model in OTHERS:
         yield from planned(model, 1).launches()
-    for model, precision in itertools.product(NARROWED, NARROW):
-        yield from planned(model, 1, precision).launches()
     card = target_from(CARD)
     for call in sorted({REGISTRY.get(name).call for name in REGISTRY.names()}):
         for case in cases(call, card):
@@ -166,8 +171,10 @@ def main() -> int:
     if not available():
         print("clang-19 with libclc is not installed: the kernels for gfx803 were not looked at")
         return int(_config.flag("REKINDLE_REQUIRE_TOOLS"))
-    made = plans(options.models.split(","))
-    found = report(launch for plan in made.values() for launch in plan.launches())
+    models = options.models.split(",")
+    made = plans(models)
+    plain = (launch for plan in made.values() for launch in plan.launches())
+    found = report(itertools.chain(plain, narrow(models)))
     fresh = keep(found) if options.json else True
     table.table.cache_clear()
     written = document(made, found)

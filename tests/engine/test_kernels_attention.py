@@ -22,6 +22,7 @@ from kernel_harness import (
 )
 
 from rekindle._types import Target
+from rekindle.engine.kernels import REGISTRY, Context
 from rekindle.graph.lowering import LogicalCall
 from rekindle.graph.ops._copies import row_major
 
@@ -112,6 +113,24 @@ def test_lanes(sizes: Sequence[int]) -> None:
     agree(run_case(case, pocl_device()), expected)
 
 
+RX580 = replace(GCN, compute_units=36)
+
+
+@pytest.mark.parametrize("axes", [PLAIN, BESIDE], ids=["plain", "beside"])
+def test_lanes_cut_keys_where_queries_are_few(axes: Sequence[int]) -> None:
+    """Slices with a ragged end, one of them without any key that counts, and values in parts."""
+    mask = np.random.default_rng(0).standard_normal((1, 1, 13, 263), np.float32)
+    mask[..., 16:65] = -np.inf
+    mask[0, 0, 5, :200] = -np.inf
+    case, expected = make("attention_lanes", (2, 1, 13, 263, 32, 96), RX580, axes, mask)
+    spec, context = REGISTRY.get("attention_lanes"), Context(RX580, {}.get)
+    launches = spec.launches(case.call, context)
+    assert [launch.kernel for launch in launches] == ["attention_lanes", "attention_sum"]
+    agree(run_case(case, pocl_device()), expected)
+    case.feeds["k"].reshape(-1)[-1] = np.nan
+    assert np.isnan(run_case(case, pocl_device())[1]).all()
+
+
 @pytest.mark.parametrize(("size", "value_size"), [(7, 8), (8, 13), (8, 92)])
 def test_lanes_leaves_odd_rows_to_direct(size: int, value_size: int) -> None:
     case, _ = make("attention_lanes", (1, 1, 5, 9, size, value_size), GCN)
@@ -155,6 +174,7 @@ def test_rusticl(tmp_path: Path) -> None:
         *(make("attention_direct", sizes, GCN, BESIDE) for sizes in SIZES),
         make("attention_lanes", LANES_SIZES[0], replace(GCN, family="generic"), BESIDE),
         make("attention_lanes", LANES_SIZES[1], GCN, mask=mask),
+        make("attention_lanes", (1, 2, 13, 263, 32, 96), RX580),
     ]
     results = run_on_rusticl([case for case, _ in made], tmp_path)
     for found, (_, expected) in zip(results, made, strict=True):

@@ -249,11 +249,13 @@ def _attention(block: int) -> list[Case]:
     q, k, v = _draw(2, 7, 3, 24), _draw(2, 3, 67, 24, seed=1), _draw(2, 67, 3, 16, seed=2)
     turned, plain = (0, 2, 1, 3), (0, 1, 2, 3)
     axes: dict[str, Any] = {"q_axes": turned, "k_axes": plain, "v_axes": turned, "y_axes": turned}
+    long = _draw(1, 7, 3, 24), _draw(1, 3, 263, 24, seed=1), _draw(1, 263, 3, 16, seed=2)
     mask = np.where(_draw(2, 1, 7, 67, seed=3) > 0, 0, -np.inf).astype(np.float32)
     own = "rekindle::Attention"
     return [
         _case("plain", own, [q, k, v], scale=0.2, **axes),
         _case("masked", own, [q, k, v, mask], scale=0.2, **axes),
+        _case("long", own, long, scale=0.1, **axes),
         _case("odd rows", own, [q[..., :21], k[..., :21], v[..., :13]], scale=0.2, **axes),
     ]
 

@@ -1,4 +1,4 @@
-"""How a convolution's work is spread over a GPU: clocks of a loop, and sums cut into slices."""
+"""How work is spread over a GPU: clocks of a loop, and sums of convolutions cut into slices."""
 
 from __future__ import annotations
 
@@ -64,12 +64,9 @@ def clocks(loop: Loop, count: int, target: Target) -> float:
     return rounds * (loop.trips * trip + 4 * loop.once)
 
 
-def sum_clocks(problem: Problem, slices: int) -> float:
-    """What adding the slices costs: a launch, and memory that is written and read again."""
-    if slices == 1:
-        return 0.0
-    outputs = problem.n * -(-problem.m // BLOCK) * BLOCK * problem.plane
-    return _LAUNCH_CLOCKS + 2 * _FLOAT * slices * outputs / _BYTES_PER_CLOCK
+def sum_clocks(nbytes: int, slices: int) -> float:
+    """What adding slices of `nbytes` in all costs: a launch, and memory written and read again."""
+    return (slices > 1) * (_LAUNCH_CLOCKS + 2 * nbytes / _BYTES_PER_CLOCK)
 
 
 def slicings(blocks: int) -> Iterator[tuple[int, int]]:
@@ -86,15 +83,18 @@ def plain_cuts(problem: Problem, x_block: int, target: Target) -> list[Cut]:
     """How conv_lanes can do `problem`, the cut with the fewest clocks first."""
     taps, blocks = math.prod(problem.window.kernel), -(-problem.c_group // x_block)
     waves = -(-problem.n * problem.plane // WAVE)
+    narrow = x_block if problem.x.dtype.itemsize < _FLOAT else 0  # a conversion each
     cuts = []
     for panel in PANELS:
         if problem.group > 1 and problem.m_group % panel:
             continue
         for slices, each in slicings(blocks):
             once = _ONCE + taps * _TAP + 3 * panel
-            loop = Loop(taps * each, x_block * panel + _ADDRESS, once, _WAVES[panel])
+            loop = Loop(taps * each, x_block * panel + _ADDRESS + narrow, once, _WAVES[panel])
             count = waves * -(-problem.m // panel) * slices
-            cost = clocks(loop, count, target) + sum_clocks(problem, slices)
+            cost = clocks(loop, count, target) + sum_clocks(
+                workspace(problem, slices).nbytes, slices
+            )
             cuts.append(Cut(cost, panel, slices, each))
     return sorted(cuts, key=lambda cut: cut.clocks)
 

@@ -10,13 +10,17 @@
    The last BK keys may begin among those already done, which then weigh nothing (0 times an
    infinite value is NaN there, too). Lanes past the queries compute the last one again and store
    nothing. q, k, v, y, mask: batch b, head h, row r begins at b * .B + h * .H + r * .R.
-   Global size: (queries up to 64 n, heads, batch * DV / PART).
+   Where heads and queries are few, the keys are cut into S slices of KS each: a work-group leaves
+   its sum of values in `sums`, (S, Z, heads, queries, PART), and the highest score and the sum of
+   powers in `totals`, (S, Z, heads, queries, 2), of which attention_sum makes y; Z is batch * DV /
+   PART. Global size: (queries up to 64 n, heads, Z * S).
 
    D, DV    floats in a query or key, and in a value: multiples of 4
    PART     floats of a value that a work-group sums: a divisor of DV, multiple of 4
    KR, VR   steps between rows, known here so that each row is a constant offset
    BK       keys scored at a time, not more than there are
    MASK     0 none, 1 a row for each query, 2 one row for all queries of a head
+   SLICED   1: keys are cut into slices, KS a multiple of BK
    QT, MT, YT  how q, the mask and y are stored; k and v are float
    NATIVE   1: native_exp2 is exact to an ulp and right for NaN and infinity (v_exp_f32) */
 #if D % 8 == 0
@@ -79,10 +83,24 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(attend)(
 #if MASK
     const __global MT *restrict mask, int MB, int MH, int MR,
 #endif
+#if SLICED
+    int Z, int KS,
+#endif
     int H, int M, int N, float scale, int QB, int QH, int QR, int KB, int KH, int VB, int VH, int YB,
-    int YH, int YR, __global float4 *restrict rows, __global YT *restrict y)
+    int YH, int YR, __global float4 *restrict rows,
+#if SLICED
+    __global float *restrict sums, __global float *restrict totals)
+#else
+    __global YT *restrict y)
+#endif
 {
-  const int part = get_group_id(2) % (DV / PART), batch = get_group_id(2) / (DV / PART);
+#if SLICED
+  const int slice = get_group_id(2) / Z, z = get_group_id(2) % Z;
+  const int start = slice * KS, end = min(start + KS, N);
+#else
+  const int z = get_group_id(2), start = 0, end = N;
+#endif
+  const int part = z % (DV / PART), batch = z / (DV / PART);
   const int h = get_group_id(1), mine = get_group_id(0) * 64 + get_local_id(0);
   const int m = min(mine, M - 1);
   const int group = get_group_id(0) + (M + 63) / 64 * (h + H * get_group_id(2));
@@ -98,7 +116,7 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(attend)(
   float o[PART], peak = -INFINITY, total = 0.0f;
   #pragma unroll
   for (int d = 0; d < PART; d++) o[d] = 0.0f;
-  int done = 0;
+  int done = start;
   do {
     const int n = min(done, N - BK);
     float p[BK], high = peak;
@@ -131,13 +149,22 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(attend)(
     }
     NAME(weigh)(o, p, v + n * VR);
     done += BK;
-  } while (done < N);
+  } while (done < end);
   if (mine >= M) return;
+#if SLICED
+  const int at = (get_group_id(2) * H + h) * M + m;
+  #pragma unroll
+  for (int d = 0; d < PART; d += 4)
+    rk_store(4, float, (float4)(o[d], o[d + 1], o[d + 2], o[d + 3]), sums + at * PART + d);
+  totals[at * 2] = peak;
+  totals[at * 2 + 1] = total;
+#else
   y += batch * YB + h * YH + m * YR + part * PART;
   const float share = 1.0f / total;
   #pragma unroll
   for (int d = 0; d < PART; d += 4)
     rk_store_any(4, YT, (float4)(o[d], o[d + 1], o[d + 2], o[d + 3]) * share, y + d);
+#endif
 }
 #undef KEY_WIDE
 #undef KEY

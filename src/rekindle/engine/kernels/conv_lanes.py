@@ -30,7 +30,7 @@ from rekindle.engine.kernels._slices import (
     vectors,
     workspace,
 )
-from rekindle.engine.kernels._weights import BFLOAT16, FLOAT
+from rekindle.engine.kernels._weights import BFLOAT16, FLOAT, HALF
 from rekindle.graph.lowering import LogicalCall
 
 _DECODES = (FLOAT, BFLOAT16)
@@ -121,7 +121,8 @@ register(
         isa=Isa(
             multiply_adds=0.94,
             variants={
-                ("TM", "4"): Floor(0.88, "for four outputs, two of 18 instructions move a pointer"),
+                ("TM", "4"): Floor(0.72, "for four outputs, two of 18 instructions move a pointer"),
+                ("XT", HALF): Floor(0.84, "four instructions decode what one load brings"),
                 ("XB", "1"): Floor(0.66, "a load of a row-major x brings one channel, not four"),
                 ("SUMS", "1"): Floor(0, "the sum of slices multiplies nothing"),
             },

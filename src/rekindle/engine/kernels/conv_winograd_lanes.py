@@ -74,7 +74,7 @@ def _cuts(problem: Problem, target: Target) -> list[Cut]:
     for slices, each in slicings(-(-problem.c // BLOCK)):
         loop = Loop(rows * each, _TRIP, _ONCE + rows * _ROW, _WAVES, _LATENCY)
         count = waves * -(-problem.m // _PANEL) * slices
-        cost = clocks(loop, count, target) + sum_clocks(problem, slices)
+        cost = clocks(loop, count, target) + sum_clocks(workspace(problem, slices).nbytes, slices)
         cuts.append(Cut(cost, _PANEL, slices, each))
     return sorted(cuts, key=lambda cut: cut.clocks)
 
