@@ -76,6 +76,11 @@ def test_wrong_options_are_one_line(rekindle: Callable[..., Result], tmp_path: P
     for arguments, message, code in (
         ((tmp_path / "nothing",), "no such model repository", 8),
         ((tmp_path, "--isolation", "box"), "unknown isolation 'box'", 2),
+        ((tmp_path, "--rate-limit", "fast"), "'fast' is no rate", 2),
+        ((tmp_path, "--max-request", "big"), "'big' is not an amount of memory", 2),
+        ((tmp_path, "--api-keys", "none.toml"), "none.toml: no such file of API keys", 8),
+        ((tmp_path, "--tls-cert", "none.pem"), "--tls-key is missing", 2),
+        ((tmp_path, "--host", "0.0.0.0", "--allow-model-control"), "could load and unload", 2),
         ((tmp_path, "--log-format", "xml"), "unknown log format 'xml'", 2),
         ((tmp_path, "--memory-budget", "much"), "'much' is not an amount of memory", 2),
         ((tmp_path, "--provider", "onxruntime"), "did you mean onnxruntime?", 2),

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -352,6 +353,28 @@ def test_a_dead_worker_is_started_again_and_readiness_tells(
     assert factor(server) == ("1", 2)  # waits for the new worker
     assert factor(server, "mixing")[0] == "1"
     until(lambda: server.plane.ready)
+
+
+def test_a_thread_that_hangs_makes_the_server_unready(
+    start: Callable[..., Running], repository: Path
+) -> None:
+    server = start(repository, run_timeout_s=0.05)
+    session = server.plane.fleet.find("affine").instance._worker._model.session
+    gate, run = threading.Event(), session.run
+
+    def held(feeds: Any) -> Any:
+        assert gate.wait(LIMIT_S)
+        return run(feeds)
+
+    session.run = held
+    work = server.plane.infer(InferRequest("affine", {"x": X}))
+    asked = asyncio.run_coroutine_threadsafe(work, server.loop)
+    until(lambda: get(server, "/v2/health/ready")[0] == 503)
+    assert get(server, "/v2/models/affine/ready")[0] == 503
+    assert get(server, "/v2/models/mixing/ready")[0] == 200
+    gate.set()
+    assert asked.result(LIMIT_S).version == "1"
+    until(lambda: get(server, "/v2/health/ready")[0] == 200)
 
 
 def test_what_is_wrong_with_the_repository_is_told(

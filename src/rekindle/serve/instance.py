@@ -163,7 +163,7 @@ class Instance:
     def _new_worker(self) -> Worker:
         settings = self._settings
         if settings.isolation == "thread":
-            return ThreadWorker(self.entry.name)
+            return ThreadWorker(self.entry.name, settings.run_timeout_s)
         from rekindle.serve.worker.process import ProcessWorker
 
         return ProcessWorker(

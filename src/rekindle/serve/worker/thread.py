@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +19,21 @@ from rekindle.serve.worker.opening import OpenModel, open_model
 class ThreadWorker:
     """A session and the one thread that uses it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, run_timeout_s: float = math.inf) -> None:
+        """A run that takes longer than `run_timeout_s` counts as hung: nobody can end a thread,
+        but readiness can tell.
+        """
+        self._run_timeout_s = run_timeout_s
+        self._began: float | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"rekindle-{name}")
         self._model: OpenModel | None = None
 
     @property
     def alive(self) -> bool:
-        return self._model is not None
+        if self._model is None:
+            return False
+        began = self._began
+        return began is None or time.monotonic() - began < self._run_timeout_s
 
     async def open(self, job: Job) -> Opened:
         self._model = await asyncio.get_running_loop().run_in_executor(
@@ -35,9 +44,14 @@ class ThreadWorker:
     async def run(self, parts: Sequence[Mapping[str, Array]], rows: int) -> Ran:
         if self._model is None:
             raise BusyError("the model is closed", hint="try again")
-        return await asyncio.get_running_loop().run_in_executor(
+        self._began = time.monotonic()
+        running = asyncio.get_running_loop().run_in_executor(
             self._thread, _run, self._model, parts, rows
         )
+        try:
+            return await running
+        finally:
+            self._began = None
 
     async def close(self) -> None:
         model, self._model = self._model, None
