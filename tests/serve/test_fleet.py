@@ -248,7 +248,7 @@ def path_of(server: Running, version: str) -> tuple[object, ...]:
     """What a version's size is remembered by."""
     index = server.do(server.plane.fleet._scan())
     entry = next(e for e in index.wanted("affine") if e.version == version)
-    return entry.path, entry.fingerprint
+    return entry.path, entry.fingerprint, entry.precision
 
 
 def test_a_load_waits_for_models_in_use_and_then_is_refused_with_figures(

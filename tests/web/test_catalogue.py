@@ -50,7 +50,7 @@ def test_every_key_is_used_and_every_used_key_exists() -> None:
         )
     )
     families = set(re.findall(r'f"([a-z]+\.)\{', text))
-    assert families == {"error.", "machine.", "place.", "state."}
+    assert families == {"error.", "machine.", "place.", "precision.", "state."}
     used = {key for key in keys if key in named or any(key.startswith(f) for f in families)}
     assert keys - used == set()
     dotted = {key for key in named if "." in key and key.partition(".")[0] in

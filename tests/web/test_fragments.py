@@ -50,6 +50,12 @@ def test_an_answer_names_the_best_and_the_rest_with_bars() -> None:
     assert "rk-unsure" not in html
 
 
+def test_the_precision_is_named_where_it_was_chosen() -> None:
+    assert "Precision" not in text(fragments.answer(EN, named(("owl", 0.91))))
+    said = text(fragments.answer(EN, named(("owl", 0.91)), "fp16"))
+    assert "Precision half (16 bits)" in said
+
+
 def test_a_doubtful_answer_says_so_and_what_to_do() -> None:
     html = fragments.answer(ES, named(("owl", 0.42), ("jay", 0.3)))
     assert "rk-unsure" in html

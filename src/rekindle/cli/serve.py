@@ -6,7 +6,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -90,6 +90,14 @@ OtlpEndpoint = Annotated[
 TritonMetrics = Annotated[
     bool, typer.Option("--triton-metrics", help="Metrics under Triton's names, too.")
 ]
+Precisions = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="Other precisions that callers may choose, as in fp16,int8w (OpenCL).",
+        show_default=False,
+    ),
+]
 Web = Annotated[bool, typer.Option("--web", help="A page to look at photos with, at /.")]
 Lang = Annotated[
     str | None,
@@ -123,6 +131,7 @@ def serve(
     max_request: MaxRequest = "64MiB",
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
+    precisions: Precisions = None,
     web: Web = False,
     lang: Lang = None,
 ) -> Outcome:
@@ -139,6 +148,7 @@ def serve(
         "max_queue": max_queue,
         "timeout_s": timeout,
         "threads": threads,
+        "precisions": _precisions(precisions),
         "watch_s": watch,
         "triton_metrics": triton_metrics,
         "otlp_endpoint": otlp_endpoint,
@@ -149,15 +159,10 @@ def serve(
         "tls_key": tls_key,
     }
     settings = _settings(repository, memory_budget, isolation, chosen)
-    _run(settings, _mounts(web, lang), log_format, access_log)
-
-    def draw(shown: Page) -> None:
-        shown.line("Stopped; every request in flight was answered.")
-
-    return Outcome({"stopped": True, "answered": True}, draw)
+    return _run(settings, _mounts(web, lang), log_format, access_log)
 
 
-def _run(settings: Settings, mounts: list[Mount], log_format: str, access_log: bool) -> None:
+def _run(settings: Settings, mounts: list[Mount], log_format: str, access_log: bool) -> Outcome:
     """Serve until the signal; BusyError where requests were not answered in time."""
     if log_format not in _LOG_FORMATS:
         raise UsageError(f"unknown log format {log_format!r}", hint="one of text, json")
@@ -175,6 +180,20 @@ def _run(settings: Settings, mounts: list[Mount], log_format: str, access_log: b
         )
     if not answered:
         raise BusyError(f"requests were still running {settings.drain_s:g} s after the signal")
+    return Outcome(
+        {"stopped": True, "answered": True},
+        lambda shown: shown.line("Stopped; every request in flight was answered."),
+    )
+
+
+def _precisions(text: str | None) -> tuple[str, ...]:
+    from rekindle.runtime._options import Precision
+
+    known = get_args(Precision)
+    names = tuple(dict.fromkeys(name.strip() for name in (text or "").split(",") if name.strip()))
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"unknown precision {unknown[0]!r}", hint=f"one of {', '.join(known)}")
+    return names
 
 
 def _size(text: str) -> int:

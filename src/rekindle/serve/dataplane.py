@@ -105,9 +105,12 @@ class DataPlane:
     async def close(self) -> None:
         await self.fleet.close()
 
-    async def model(self, name: str, version: str = "") -> tuple[Slot, Instance]:
+    async def model(
+        self, name: str, version: str = "", precision: str = ""
+    ) -> tuple[Slot, Instance]:
         """A model's slot and its loaded instance, to look at; loads it where needed."""
-        slot, instance = await self._pin(InferRequest(name, {}, version))
+        asked = InferRequest(name, {}, version, precision=precision)
+        slot, instance = await self._pin(asked)
         self.fleet.release(slot)
         return slot, instance
 
@@ -116,6 +119,8 @@ class DataPlane:
         while True:
             slot = self.fleet.find(request.model, request.version)
             request.served_by = slot.entry.version
+            if request.precision:
+                slot = self.fleet.variant(slot, request.precision)
             with contextlib.suppress(SlotGoneError):
                 return slot, await self.fleet.acquire(slot)
 

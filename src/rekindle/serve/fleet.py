@@ -12,11 +12,11 @@ import functools
 import itertools
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
-from rekindle._errors import BusyError, MemoryLimitError, NotFoundError, RekindleError
+from rekindle._errors import BusyError, InputError, MemoryLimitError, NotFoundError, RekindleError
 from rekindle._log import logger
 from rekindle.serve.budget import Budget
 from rekindle.serve.events import Listener
@@ -53,6 +53,8 @@ class Slot:
     """Whether it has been loaded once: its files, its signature and a dummy run were good."""
     error: RekindleError | None = None
     """Why it could not be loaded when it was first tried."""
+    variants: dict[str, Slot] = field(default_factory=dict)
+    """The same version in other precisions that somebody asked for."""
     gone: bool = False
     """Replaced or unloaded: nobody finds it any more."""
 
@@ -122,6 +124,25 @@ class Fleet:
         slot = versions.get(version) if version else next(reversed(versions.values()))
         return slot if slot and slot.instance and slot.instance.full else None
 
+    def variant(self, slot: Slot, precision: str) -> Slot:
+        """The same version in another precision: loaded when asked for, evicted as others are.
+
+        InputError where the server does not offer it.
+        """
+        own, offered = self._settings.precision, self._settings.precisions
+        if precision == own:
+            return slot
+        if precision not in offered:
+            raise InputError(
+                f"this server does not offer the precision {precision[:20]!r}",
+                hint=f"it has {', '.join((own, *offered))}",
+            )
+        found = slot.variants.get(precision)
+        if found is None or found.error is not None:
+            found = Slot(replace(slot.entry, precision=precision))
+            slot.variants[precision] = found
+        return found
+
     def versions(self, name: str) -> list[Slot]:
         """Every served version of a model, oldest first."""
         return list(self._slots.get(name, {}).values())
@@ -138,7 +159,12 @@ class Fleet:
     @property
     def healthy(self) -> bool:
         """Started, and every loaded model's worker is alive."""
-        return self.started and all(s.instance is None or s.instance.healthy for s in self.slots())
+        return self.started and all(
+            s.instance is None or s.instance.healthy for s in self._with_variants()
+        )
+
+    def _with_variants(self) -> list[Slot]:
+        return [each for slot in self.slots() for each in (slot, *slot.variants.values())]
 
     # Using one
 
@@ -262,7 +288,7 @@ class Fleet:
 
     async def close(self) -> None:
         """Give up every model at once."""
-        loading = [slot.loading for slot in self.slots() if slot.loading]
+        loading = [slot.loading for slot in self._with_variants() if slot.loading]
         self._slots.clear()
         for task in [*self._tasks, *loading]:
             task.cancel()
@@ -311,7 +337,7 @@ class Fleet:
 
     async def _load(self, slot: Slot) -> Instance:
         entry, start = slot.entry, time.perf_counter()
-        known = (entry.path, entry.fingerprint)
+        known = (entry.path, entry.fingerprint, entry.precision)
         while True:
             key = Key(entry.name, entry.version, next(self._numbers))
             await self._make_room(key, self._known_bytes.get(known, entry.file_bytes))
@@ -390,6 +416,8 @@ class Fleet:
 
     async def _retire(self, slot: Slot, reason: str) -> None:
         """Give a slot up once nobody uses it; it is no longer found, so nobody new comes."""
+        for variant in slot.variants.values():
+            await self._retire(variant, reason)
         self._abandon(slot)
         if slot.loading is not None:
             await asyncio.wait({slot.loading})
@@ -401,6 +429,8 @@ class Fleet:
 
     def _abandon(self, slot: Slot) -> None:
         """Nobody finds this slot any more: who waits for it looks again, its load ends."""
+        for variant in slot.variants.values():
+            self._abandon(variant)
         if not slot.gone and slot.loading is not None:
             slot.loading.cancel()
         slot.gone = True

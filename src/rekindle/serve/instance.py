@@ -153,7 +153,7 @@ class Instance:
             path=str(self.entry.path),
             provider=settings.provider,
             device=settings.device,
-            precision=settings.precision,
+            precision=self.entry.precision or settings.precision,
             threads=settings.threads,
             max_batch=self._most,
             inputs=tuple(t.spec for t in card.inputs) if card else (),

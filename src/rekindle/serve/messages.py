@@ -30,6 +30,8 @@ class InferRequest:
     """1 (most urgent) to 9."""
     deadline: float | None = None
     """`time.monotonic()` after which nobody wants the answer; None: the server's default."""
+    precision: str = ""
+    """One of those that the server offers; empty: its own."""
     served_by: str = ""
     """The version that answers, once the data plane knows it."""
 

@@ -42,6 +42,7 @@ class PhotoReaders:
         photo: bytes,
         name: str = "",
         *,
+        precision: str = "",
         top: int = 5,
         infer: Callable[[InferRequest], Awaitable[InferResponse | None]] | None = None,
     ) -> Named | None:
@@ -52,14 +53,16 @@ class PhotoReaders:
         """
         start = time.perf_counter()
         plane.admit()
-        slot, instance = await plane.model(name or self.only(plane))
+        slot, instance = await plane.model(name or self.only(plane), precision=precision)
         reader = self.get(slot, instance)
         loop = asyncio.get_running_loop()
         before = time.perf_counter()
         tensor = await loop.run_in_executor(None, reader.prepare, photo)
         prepare_s = time.perf_counter() - before
         entry, opened = slot.entry, instance.opened
-        asked = InferRequest(entry.name, {reader.input.name: tensor}, entry.version)
+        asked = InferRequest(
+            entry.name, {reader.input.name: tensor}, entry.version, precision=precision
+        )
         done = await (infer or plane.infer)(asked)
         if done is None:
             return None

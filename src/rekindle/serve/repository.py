@@ -51,6 +51,8 @@ class Entry:
     fingerprint: tuple[tuple[str, int, int], ...]
     """Name, size and modification time in ns of each file: tells whether anything changed."""
     file_bytes: int
+    precision: str | None = None
+    """How it is stored on the device; None: as the server's settings say."""
 
 
 @dataclass

@@ -36,6 +36,8 @@ class Settings:
     provider: str = "auto"
     device: str | None = None
     precision: str = "model"
+    precisions: tuple[str, ...] = ()
+    """Other precisions that callers may ask for; each takes memory of its own while it is used."""
     threads: int | None = None
     """CPU threads of each model, for providers that have such a setting."""
     max_batch: int = 16

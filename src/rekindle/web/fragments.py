@@ -62,8 +62,11 @@ def working(c: Catalogue) -> str:
     return _note(c("working"), "")
 
 
-def answer(c: Catalogue, named: Named) -> str:
-    """The best label, the others with bars, what it took, and what to do next."""
+def answer(c: Catalogue, named: Named, precision: str = "") -> str:
+    """The best label, the others with bars, what it took, and what to do next.
+
+    `precision` is named where there is a choice.
+    """
     best = named.labels[0]
     sure = best.score >= _SURE
     kicker = c("result.title" if sure else "result.unsure")
@@ -74,11 +77,13 @@ def answer(c: Catalogue, named: Named) -> str:
         total=c.number(named.total_s * 1e3),
         run=c.number(named.run_s * 1e3, 1),
     )
-    facts = (
+    facts = [
         (c("result.took"), escape(took)),
         (c("result.where"), escape(c(f"place.{place}"))),
         (c("result.model"), escape(f"{named.model}, {c('result.version', version=named.version)}")),
-    )
+    ]
+    if precision:
+        facts.append((c("photo.precision"), escape(c(f"precision.{precision}"))))
     waited = c("result.ms_queue", queue=c.number(named.queue_s * 1e3, 1))
     details = f"{named.placement}; {waited}"
     return (

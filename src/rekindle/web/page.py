@@ -49,7 +49,7 @@ class Page:
         return gr.Dropdown(choices=names, value=names[0] if names else None, visible=bool(names))
 
     async def look(
-        self, photo: str | None, model: str | None, request: gr.Request
+        self, photo: str | None, model: str | None, precision: str, request: gr.Request
     ) -> AsyncIterator[tuple[Any, Any, Any]]:
         """Labels for a photo, as HTML, the button to ask again, and the photo.
 
@@ -63,8 +63,9 @@ class Page:
         yield fragments.working(self.c), gr.skip(), gr.skip()
         try:
             self.view.permit("infer", request)
-            named = await self.view.classify(Path(photo), model)
-            yield fragments.answer(self.c, named), gr.Button(visible=True), gr.skip()
+            named = await self.view.classify(Path(photo), model, precision)
+            said = precision if len(self.view.precisions) > 1 else ""
+            yield fragments.answer(self.c, named, said), gr.Button(visible=True), gr.skip()
         except Exception as error:  # the boundary to the reader
             known = self.toast(error)
             spoilt = isinstance(known, InputError)
@@ -142,14 +143,23 @@ def _photo(page: Page, blocks: gr.Blocks, tab: gr.Tab) -> None:
                 label=c("photo.model"), choices=[], visible=False, filterable=False,
                 elem_id="rk-model",
             )  # fmt: skip
+            offered = page.view.precisions
+            precision = gr.Radio(
+                [(c(f"precision.{name}"), name) for name in offered], value=offered[0],
+                label=c("photo.precision"), visible=len(offered) > 1, elem_id="rk-precision",
+            )  # fmt: skip
             again = gr.Button(
                 c("photo.again"), variant="primary", visible=False, elem_id="rk-again"
             )
         with gr.Column():
             result = gr.HTML(fragments.nothing_yet(c), elem_id="rk-result")
-    for happens in (photo.upload, photo.clear, model.input, again.click):
+    for happens in (photo.upload, photo.clear, model.input, precision.input, again.click):
         happens(
-            page.look, [photo, model], [result, again, photo], trigger_mode="always_last", **_QUIET
+            page.look,
+            [photo, model, precision],
+            [result, again, photo],
+            trigger_mode="always_last",
+            **_QUIET,
         )
     for happens in (blocks.load, tab.select):
         happens(page.opened, None, model, **_QUIET)

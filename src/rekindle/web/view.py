@@ -79,13 +79,19 @@ class View:
     def classifiers(self) -> list[str]:
         return classifiers(self._plane)
 
-    async def classify(self, photo: Path, model: str) -> Named:
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The server's own precision, and what else it offers."""
+        settings = self._plane.settings
+        return tuple(dict.fromkeys((settings.precision, *settings.precisions)))
+
+    async def classify(self, photo: Path, model: str, precision: str) -> Named:
         """What a photo shows; raises what the data plane raises, InputError for a lost file."""
         try:
             data = await asyncio.get_running_loop().run_in_executor(None, photo.read_bytes)
         except OSError:
             raise InputError("the photo is no longer there", hint="choose it again") from None
-        named = await self._readers.classify(self._plane, data, model)
+        named = await self._readers.classify(self._plane, data, model, precision=precision)
         assert named is not None
         return named
 
@@ -99,8 +105,9 @@ class View:
         fleet = self._plane.fleet
         rows = []
         for slot in fleet.slots():
-            instance = slot.instance
-            held = None if instance is None else fleet.budget.holding(slot.key).nbytes
+            instance, every = slot.instance, (slot, *slot.variants.values())
+            bytes_held = [fleet.budget.holding(s.key).nbytes for s in every if s.instance]
+            held = sum(bytes_held) if bytes_held else None
             rows.append(ModelRow(
                 slot.entry.name, slot.entry.version, *slot.state, held,
                 instance.opened.placement if instance else "",

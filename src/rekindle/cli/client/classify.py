@@ -26,13 +26,17 @@ def classify(
     model: Annotated[
         str, typer.Option("--model", "-m", help="Needed where several classifiers are served.")
     ] = "",
+    precision: Annotated[
+        str, typer.Option("--precision", help="One that the server offers (serve --precisions).")
+    ] = "",
     top: Annotated[int, typer.Option(min=1, max=1000, help="Labels for each photo.")] = 5,
 ) -> Outcome:
     """Send photos to the server and show what each is. One that fails stops no other."""
     from rekindle.tasks.classify import find_photos
 
     paths = find_photos(photos)
-    fields = {"top": str(top)} | ({"model": model} if model else {})
+    fields = {"top": str(top), "model": model, "precision": precision}
+    fields = {key: value for key, value in fields.items() if value}
     results: list[dict[str, Any]] = []
     code = 0
     for path in progress(paths, len(paths), "photos"):

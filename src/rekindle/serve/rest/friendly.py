@@ -90,13 +90,12 @@ def _classify(routes: APIRouter, plane: DataPlane) -> None:
         photo, top = form.get("photo"), _top(form.get("top", "5"))
         if not isinstance(photo, bytes):
             raise InputError("there is no photo", hint="curl -F photo=@FILE .../classify")
-        name = form.get("model", "")
-        if not isinstance(name, str):
-            raise InputError("model is no text")
+        name, precision = form.get("model", ""), form.get("precision", "")
+        if not isinstance(name, str) or not isinstance(precision, str):
+            raise InputError("model or precision is no text")
         named = await readers.classify(
-            plane, photo, name, top=top, infer=lambda asked: while_connected(
-                request, plane.infer(asked)
-            ),
+            plane, photo, name, precision=precision, top=top,
+            infer=lambda asked: while_connected(request, plane.infer(asked)),
         )  # fmt: skip
         if named is None:
             return Response(status_code=_LEFT)
@@ -107,6 +106,7 @@ def _classify(routes: APIRouter, plane: DataPlane) -> None:
                 "labels": [
                     {"name": x.name, "index": x.index, "score": x.score} for x in named.labels
                 ],
+                "precision": precision or plane.settings.precision,
                 "placement": named.placement,
                 "run_ms": named.run_s * 1e3,
                 "ms": (time.perf_counter() - start) * 1e3,

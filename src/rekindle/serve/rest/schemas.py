@@ -89,6 +89,7 @@ CLASSIFY = {
     "properties": {
         "photo": {"type": "string", "format": "binary"},
         "model": {"type": "string"},
+        "precision": {"type": "string", "description": "one that the server offers"},
         "top": {"type": "integer", "minimum": 1, "maximum": 99999},
     },
 }
