@@ -6,11 +6,13 @@ import logging
 import re
 import threading
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from graphs import POLARIS, chain, classifier
+from graphs import POLARIS, chain, classifier, model
 from kernel_harness import CPU8
 
 from rekindle import _log
@@ -136,6 +138,62 @@ def test_where_the_walk_does_not_compile_each_kernel_is_launched(
         (found,) = results(made, {"x": X})
     np.testing.assert_allclose(found["y"], expected["y"], rtol=1e-5)
     assert "launched by itself" in caplog.text
+
+
+def shifted(array: Array, offset: int) -> Array:
+    """A copy that lies `offset` bytes after a multiple of 64."""
+    room = np.empty(array.nbytes + 128, np.uint8)
+    first = -room.ctypes.data % 64 + offset
+    copy = room[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+@pytest.mark.opencl
+@pytest.mark.parametrize("nodes", [("Relu",), ("MatMul",), ("Relu", "MatMul")], ids="-".join)
+def test_arrays_of_the_host_are_used_where_they_lie(nodes: tuple[str, ...]) -> None:
+    """Wherever that is, and without a trace of one run in the results of another."""
+    w = np.random.default_rng(2).standard_normal((64, 64)).astype(np.float32)
+    names = ["x", *(f"v{k}" for k in range(len(nodes) - 1)), "y"]
+    made = [
+        onnx.helper.make_node(op, [a, "w"] if op == "MatMul" else [a], [b])
+        for op, (a, b) in zip(nodes, pairwise(names), strict=True)
+    ]
+    made.append(onnx.helper.make_node("Relu", ["y"], ["z"]))
+    proto = model(made, {"x": [5000, 64]}, {"y": [5000, 64], "z": [5000, 64]}, {"w": w})
+    handle = device().opencl()
+    executor = Executor(planned(device().target(), proto, x=(5000, 64)), handle, Weights(handle))
+    assert executor._pointed == {"x", "y", "z"}
+    kept = []
+    for k, offset in enumerate((0, 4, 64, 20)):
+        x = np.random.default_rng(k).standard_normal((5000, 64)).astype(np.float32)
+        given = shifted(x, offset)
+        found = executor.run({"x": given})
+        np.testing.assert_array_equal(given, x)
+        for op in nodes:
+            x = np.maximum(x, 0) if op == "Relu" else x @ w
+        kept.append((found, {"y": x, "z": np.maximum(x, 0)}))
+    for found, wanted in kept:
+        for name, expected in wanted.items():
+            np.testing.assert_allclose(found[name], expected, rtol=0, atol=1e-4)
+    executor.release()
+
+
+@pytest.mark.opencl
+def test_an_input_that_is_an_output_too_is_not_handed_out() -> None:
+    node = onnx.helper.make_node
+    nodes = [node("Relu", ["x"], ["y"]), node("Identity", ["x"], ["z"]),
+             node("Reshape", ["y", "s"], ["v"])]  # fmt: skip
+    proto = model(nodes, {"x": [4, 8]}, {"y": [4, 8], "z": [4, 8], "v": [8, 4]})
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([8, 4]), "s"))
+    (found,) = results(
+        planned(device().target(), proto, x=(4, 8)), {"x": X.ravel()[:32].reshape(4, 8)}
+    )
+    x = X.ravel()[:32].reshape(4, 8)
+    np.testing.assert_array_equal(found["y"], np.maximum(x, 0))
+    np.testing.assert_array_equal(found["z"], x)
+    np.testing.assert_array_equal(found["v"], np.maximum(x, 0).reshape(8, 4))
+    assert not np.shares_memory(found["z"], X)
 
 
 def test_a_walk_is_cut_where_a_window_of_work_is_full(monkeypatch: pytest.MonkeyPatch) -> None:

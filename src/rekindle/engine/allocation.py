@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
 import pyopencl as cl
 
 from rekindle._errors import DeviceError, MemoryLimitError
 from rekindle.graph.ir import Array
 
+ALIGNMENT = 64
+"""Bytes: a vector of 16 floats, a line of the cache."""
 _OUT_OF_MEMORY = (
     "MEM_OBJECT_ALLOCATION_FAILURE",
     "OUT_OF_RESOURCES",
@@ -29,6 +35,14 @@ def allocate(
         return cl.Buffer(context, flags, 0 if data is not None else nbytes, hostbuf=data)
     except cl.Error as error:
         raise refusal(error, context.devices[0], f"{nbytes:,} bytes for {purpose}") from error
+
+
+def aligned_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array with undefined values at a multiple of 64 bytes, as kernels' vectors need it."""
+    nbytes = math.prod(shape) * dtype.itemsize
+    room = np.empty(nbytes + ALIGNMENT, np.uint8)
+    first = -room.ctypes.data % ALIGNMENT
+    return room[first : first + nbytes].view(dtype).reshape(shape)
 
 
 def refusal(error: cl.Error, device: cl.Device, asked: str) -> DeviceError | MemoryLimitError:

@@ -16,7 +16,7 @@ import numpy as np
 import pyopencl as cl
 
 from rekindle._log import debug
-from rekindle.engine.allocation import allocate, refusal
+from rekindle.engine.allocation import aligned_array, allocate, refusal
 from rekindle.engine.commands import Command, Pace, work_of
 from rekindle.engine.compiler import compiler_for
 from rekindle.engine.kernels import Argument, Launch, Workspace
@@ -54,6 +54,8 @@ class Executor:
         self._device = device
         self._weights = weights
         self._walk: Walk | None = None
+        self._pointed: frozenset[str] = frozenset()
+        """Inputs and outputs that the walk may use where they lie on the host."""
         self._arenas: list[cl.Buffer] = []
         self._buffers: dict[str, cl.Buffer] = {}
         self._steps: list[HostStep | tuple[str, list[Command]]] = []
@@ -98,17 +100,37 @@ class Executor:
 
     def _run(self, host: dict[str, Array]) -> dict[str, Array]:
         self.uploads.start()
+        written = self._targets()
         for name, array in host.items():
-            self._upload(name, array)
+            if not self._points(name, array):
+                self._upload(name, array)
         pace = Pace(self._queue)
         for step in self._steps:
             if isinstance(step, HostStep):
                 self._run_on_host(step, host)
             else:
                 self._enqueue(*step, pace)
+        if written:
+            self._queue.finish()
+            host |= written
         outputs = {name: self._output(name, host) for name in self.plan.graph.outputs}
         self.uploads.finish()
         return outputs
+
+    def _points(self, name: str, array: Array) -> bool:
+        """Whether the walk takes a value from, or puts it into, an array where it lies."""
+        return bool(self._walk and name in self._pointed and self._walk.point(name, array))
+
+    def _targets(self) -> dict[str, Array]:
+        """New arrays that the walk writes outputs into, without a copy."""
+        graph, found = self.plan.graph, {}
+        for name in self._pointed.difference(graph.inputs):
+            value = graph.values[name]
+            shape = value.layout.physical_shape(value.static_shape)
+            array = aligned_array(shape, numpy_dtype(value.dtype))
+            if self._points(name, array):
+                found[name] = array
+        return found
 
     def _drain(self) -> None:
         """Wait until nothing is under way: host arrays are read, and results written, till then."""
@@ -173,8 +195,11 @@ class Executor:
         """One command for many launches; untimed, and with all weights there."""
         parts = list(legs(self.plan, walked.knows))
         through = [p for p in parts if not isinstance(p, HostStep) and walked.knows(p[0])]
-        self._walk = Walk(walked, self._queue, through, partial(self._argument, stage=-1),
-                          self._arenas[0])  # fmt: skip
+        self._walk = Walk(
+            self.plan, walked, self._queue, through, partial(self._argument, stage=-1),
+            self._arenas[0],
+        )  # fmt: skip
+        self._pointed = _only_walked(self.plan, walked)
         ready = iter(self._walk.commands)
         for part in parts:
             if isinstance(part, HostStep):
@@ -275,3 +300,21 @@ def _compute(step: HostStep, graph: Graph, inputs: Sequence[Array | None]) -> Se
     operator = ops.find(step.node.qualified, graph.opset(step.node.domain))
     assert operator is not None, step.node
     return ops.compute(operator, step.node, inputs)
+
+
+def _only_walked(plan: Plan, walked: WalkProgram) -> frozenset[str]:
+    """Inputs, and outputs with memory of their own, that nothing but the walk touches."""
+    graph = plan.graph
+    shared = [plan.root(name) for name in plan.graph.outputs]
+    names = {name for name in graph.inputs if name not in shared}
+    names.update(n for n in shared if shared.count(n) == 1 and n in graph.outputs)
+    names.difference_update(graph.initializers)
+    for step in plan.steps:
+        if isinstance(step, HostStep):
+            touched = [n for n in (*step.node.inputs, *step.node.outputs) if n]
+        else:
+            others = (launch for launch in step.launches if not walked.knows(launch))
+            touched = [a.name for launch in others for a in launch.args if isinstance(a, Value)]
+        names.difference_update(map(plan.root, touched))
+    known = (n for n in names if graph.values[n].is_static)
+    return frozenset(n for n in known if graph.values[n].nbytes)

@@ -18,7 +18,7 @@ import math
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyopencl as cl
@@ -26,16 +26,19 @@ import pyopencl as cl
 from rekindle import _config
 from rekindle._errors import KernelError
 from rekindle._log import debug, warn_once
-from rekindle.engine.allocation import allocate
+from rekindle.engine.allocation import ALIGNMENT, aligned_array, allocate
 from rekindle.engine.commands import WINDOW, Command, work_of
 from rekindle.engine.compiler import Compiler
 from rekindle.engine.kernels import Argument, Launch
 from rekindle.engine.kernels._tile import vector_width
 from rekindle.engine.plan import HostStep, Plan
 from rekindle.engine.walk_source import LINE, RECORD, Kind, kind_of, walk_source, word
+from rekindle.graph.ir import Array, Value
 
 _ENOUGH = 0.75
 """Share of a plan's launches that a program must know for no other to be built."""
+_WORTH_POINTING = 1 << 20
+"""Bytes of inputs and outputs: not to copy them pays for building a walk of a single launch."""
 
 Leg = tuple[Launch, ...]
 """Launches that follow each other, with nothing on the host in between."""
@@ -59,7 +62,11 @@ def program_for(compiler: Compiler, plan: Plan) -> WalkProgram | None:
     KernelError where the driver does not compile it.
     """
     launches = [launch for launch in plan.launches() if _walks(launch)]
-    if len(launches) < 2 or not _possible(compiler.device.platform.name, plan):
+    ends = (plan.graph.values[n] for n in (*plan.graph.inputs, *plan.graph.outputs))
+    moved = sum(value.nbytes for value in ends if value.is_static)
+    if len(launches) < (1 if moved > _WORTH_POINTING else 2) or not _possible(
+        compiler.device.platform.name, plan
+    ):
         return None
     kinds = [kind_of(launch) for launch in launches]
     known: WalkProgram
@@ -115,11 +122,22 @@ def legs(plan: Plan, knows: Callable[[Launch], bool]) -> Iterator[HostStep | Leg
     yield from _ended(leg)
 
 
+@dataclass
+class _Place:
+    """The address of a value's buffer, and which words of the table say it."""
+
+    buffer: int
+    words: list[int] = field(default_factory=list)
+    any_address: bool = True
+    """Whether every kernel takes it at any address of its elements."""
+
+
 class Walk:
     """The table of all legs of one executor on its device, and their commands."""
 
     def __init__(
         self,
+        plan: Plan,
         program: WalkProgram,
         queue: cl.CommandQueue,
         through: Sequence[Leg],
@@ -127,21 +145,20 @@ class Walk:
         activations: cl.Buffer,
     ) -> None:
         steps = [launch for leg in through for launch in leg]
-        buffers = [buffer_of(a) for launch in steps for a in launch.args if _is_memory(a)]
-        addresses = iter(_addresses(program.program, queue, buffers))
-        table = [0] * len(steps)
-        for number, launch in enumerate(steps):
-            table[number] = len(table)
-            sizes = (*launch.global_size, 1, 1)[: RECORD - 1]
-            args = [next(addresses) if _is_memory(a) else word(a) for a in launch.args]
-            table += [program.kinds[kind_of(launch)], *sizes, *args]
         workers = _workers(queue.device)
         counters = np.zeros((len(steps) + 1) * (workers + 1) * LINE, np.int32)
-        what = "the table of launches"
-        self._table = allocate(queue.context, 0, what, np.array(table, np.int64))
-        self._counters = allocate(queue.context, counters.nbytes, what)
-        cl.enqueue_copy(queue, self._counters, counters, is_blocking=True)
+        buffers = [buffer_of(a) for launch in steps for a in launch.args if _is_memory(a)]
         self.commands: list[Command] = []
+        self._plan = plan
+        self._places: dict[str, _Place] = {}
+        self._counters = allocate(queue.context, counters.nbytes, "the counters of jobs")
+        cl.enqueue_copy(queue, self._counters, counters, is_blocking=True)
+        self._words = self._write(program, steps, _addresses(program.program, queue, buffers))
+        # The device reads these very words: what a run changes in them it need not send.
+        flags = cl.mem_flags.READ_ONLY | cl.mem_flags.USE_HOST_PTR
+        self._table = cl.Buffer(queue.context, flags, hostbuf=self._words)
+        (found,) = _addresses(program.program, queue, [self._table])
+        self._shared = found == self._words.ctypes.data
         first = 0
         for leg in through:
             kernel = cl.Kernel(program.program, "walk")
@@ -153,6 +170,43 @@ class Walk:
             self.commands.append(Command(kernel, (workers,), (1,), work, None, None))
             first += len(leg)
             debug(4, "walk through %d launches", len(leg))
+
+    def _write(
+        self, program: WalkProgram, steps: Sequence[Launch], addresses: Sequence[int]
+    ) -> Array:
+        """The table: where each step's record begins, then the records."""
+        following = iter(addresses)
+        words = [0] * len(steps)
+        for number, launch in enumerate(steps):
+            words[number] = len(words)
+            words += [program.kinds[kind_of(launch)], *(*launch.global_size, 1, 1)[: RECORD - 1]]
+            for k, arg in enumerate(launch.args):
+                if not _is_memory(arg):
+                    words.append(word(arg))
+                    continue
+                address = next(following)
+                if isinstance(arg, Value):
+                    place = self._places.setdefault(self._plan.root(arg.name), _Place(address))
+                    place.words.append(len(words))
+                    place.any_address &= k in launch.unaligned
+                words.append(address)
+        table = aligned_array((len(words),), np.dtype(np.int64))
+        table[:] = words
+        return table
+
+    def point(self, name: str, array: Array) -> bool:
+        """Let kernels use an array of the host where the value `name` lies otherwise.
+
+        False where it does not lie as they need it, or the table cannot be changed: then they use
+        the value's buffer. Nothing may be under way, and the array must stay until the run ends.
+        """
+        place = self._places.get(name)
+        if place is None or not self._shared:
+            return False
+        address = array.ctypes.data
+        fits = place.any_address or address % ALIGNMENT == 0
+        self._words[place.words] = address if fits else place.buffer
+        return fits
 
     def release(self) -> None:
         self._table.release()

@@ -74,6 +74,9 @@ class Launch:
     bytes_moved: int = 0
     writes: tuple[int, ...] = (-1,)
     """Positions in `args` that the kernel writes; the last one by default."""
+    unaligned: tuple[int, ...] = ()
+    """Positions in `args` that may lie at any address of their elements, as users' arrays do; what
+    other kernels read and write lies at multiples of 64 bytes."""
     chosen: str = ""
     """Name of the spec that made it, in a plan."""
     tuned: str = ""

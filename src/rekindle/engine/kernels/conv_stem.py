@@ -66,6 +66,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
             ),
             global_size=(win.out[0], m_blocks // tile.blocks, problem.n),
             local_size=(1, 1, 1),
+            unaligned=(0,),
             flops=problem.flops(end.flops),
             bytes_moved=problem.nbytes + end.nbytes,
         )

@@ -64,6 +64,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
             ),
             global_size=work.global_size,
             local_size=work.local_size,
+            unaligned=(1,),
             bytes_moved=indices.nbytes + 2 * call.output.nbytes,
         )
     ]

@@ -100,6 +100,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
             args=(what.a, b, what.offsets, *scales, *map(np.int32, sizes), *end.args, call.output),
             global_size=(tile.jobs, panels, what.batches),
             local_size=(1, 1, 1),
+            unaligned=(0, 1) if rows else (0,),
             flops=what.flops(end.flops),
             bytes_moved=what.nbytes + end.nbytes,
         ),
@@ -161,6 +162,7 @@ def _pack(
         args=(what.b, *map(np.int32, (what.n, what.k, vectors, panels * vectors, terms)), panel),
         global_size=(-(-what.k // terms), what.matrices_b, 1),
         local_size=(1, 1, 1),
+        unaligned=(0,),
         bytes_moved=what.b.nbytes + panel.nbytes,
     )
 
