@@ -24,7 +24,7 @@ from speed_models import find
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "tuning.json"
 NETWORKS = ("resnet18", "mobilenet_v2", "squeezenet")
-PRODUCTS = ("512,512,512", "1024,1024,1024", "2048,2048,2048", "128,768,768", "1,1000,512")
+PRODUCTS = ("256,256,256", "512,512,512", "1024,1024,1024", "128,768,768", "1,1000,512")
 
 
 def tune(cache: Path, budget: str, *arguments: str) -> dict[str, Any]:
