@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from small_models import CPU, compute, model, normal, onnx_runtime, rng
 
-from rekindle._types import DType
+from rekindle._types import DType, Target
 from rekindle.graph import passes
 from rekindle.graph.infer import bind
 from rekindle.graph.ir import Graph
@@ -26,12 +27,17 @@ from rekindle.runtime.fidelity import fidelity
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def stored(proto: onnx.ModelProto, feeds: Mapping[str, Array], precision: str) -> Graph:
+GPU = replace(CPU, name="card", family="gcn")
+
+
+def stored(
+    proto: onnx.ModelProto, feeds: Mapping[str, Array], precision: str, target: Target = CPU
+) -> Graph:
     """The model after all passes for a precision, each verified."""
     graph = load_bytes(proto.SerializeToString())
     graph = passes.run(graph, passes.portable(precision), check=True)
     bound = bind(graph, {n: a.shape for n, a in feeds.items()})
-    return passes.run(bound, passes.device(precision), CPU, check=True)
+    return passes.run(bound, passes.device(precision), target, check=True)
 
 
 NETWORK = (
@@ -69,6 +75,24 @@ def types(graph: Graph) -> dict[str, str]:
         + ">" + ",".join(str(graph.values[n].dtype) for n in node.outputs if n)
         for node in graph.nodes
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("target", "left"), [(CPU, DType.FLOAT16), (GPU, DType.FLOAT32)])
+def test_what_weights_multiply_in_scalar_registers_is_float32(target: Target, left: DType) -> None:
+    """A value that a product alone reads is stored so; of others there is a copy."""
+    text = (
+        "(float[5,40] x) => (float[5,40] y) {"
+        "  a = Relu(x)  b = MatMul(a, v)  c = MatMul(b, w)  d = Add(b, c)  y = Sigmoid(d)"
+        "}"
+    )
+    proto = model(text, v=normal(40, 40), w=normal(40, 40, seed=1))
+    feeds = {"x": normal(5, 40, seed=2)}
+    graph = stored(proto, feeds, "fp16", target)
+    products = [node for node in graph.nodes if node.op_type == "MatMul"]
+    assert [graph.values[p.inputs[0]].dtype for p in products] == [left, left]
+    assert graph.values[products[0].outputs[0]].dtype is DType.FLOAT16
+    found, expected = compute(graph, feeds)["y"], onnx_runtime(proto, feeds)["y"]
+    assert fidelity(found, expected).snr_db >= 55
 
 
 def test_what_is_half_and_what_stays_float32() -> None:

@@ -49,8 +49,8 @@ _WIDE = ("CumSum", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceProd", "Red
 def run(graph: Graph, target: Target | None, weights: DType | None) -> Graph:
     """`weights`: the storage type of float weights; None leaves them.
 
-    Keys and values of attention are float32 on graphics cards, where they go through scalar
-    registers, which halves cannot.
+    Keys and values of attention are float32 on graphics cards, and so is what a matrix of weights
+    is multiplied with: they go through scalar registers, which halves cannot.
     """
     inner = [captured(g) for node in graph.nodes for g in subgraphs(node)]
     fixed = frozenset((*graph.inputs, *graph.outputs, *chain.from_iterable(inner)))
@@ -72,6 +72,25 @@ class _Writer:
     lanes: bool
     """Whether work-items are lanes of a graphics card."""
     casts: dict[tuple[str, DType], str] = field(default_factory=dict)
+    scalar: frozenset[str] = field(init=False)
+    """Values that only such places read: they stay float32."""
+
+    def __post_init__(self) -> None:
+        readers: dict[str, list[bool]] = {}
+        for node in self.source.nodes if self.lanes else ():
+            places = self._scalar_places(node)
+            for place, name in enumerate(node.inputs):
+                readers.setdefault(name, []).append(place in places)
+        self.scalar = frozenset(name for name, scalar in readers.items() if all(scalar))
+
+    def _scalar_places(self, node: Node) -> tuple[int, ...]:
+        """Inputs that go through scalar registers of a graphics card."""
+        if node.qualified == _ATTENTION:
+            return 1, 2
+        product = with_epilogue(self.source, node)
+        if product is None or product.op_type != "MatMul":
+            return ()
+        return () if self.source.constant(product.inputs[1]) is None else (0,)
 
     def add(self, node: Node) -> None:
         if any(subgraphs(node)) or not self._floats(node.outputs):
@@ -95,7 +114,9 @@ class _Writer:
         if array is not None and plain and self.weights is not None and is_worth(node, array):
             name, decode = self._narrow(name, array, self.weights, output_axis(node, array))
             attrs |= {"decode": decode} if decode is not None else {}
-        inputs = (node.inputs[0], name, *node.inputs[2:])
+        scalar = self.lanes and self._scalar_places(node)
+        left = self._cast(node.inputs[0], _SINGLE) if scalar else node.inputs[0]
+        inputs = (left, name, *node.inputs[2:])
         self.result.nodes.append(replace(node, inputs=inputs, attrs=attrs))
 
     def _narrow(
@@ -207,7 +228,7 @@ class _Writer:
     def _result(self, name: str, *, narrow: bool = True) -> DType:
         """Store a result as half where it may be; the type it gets."""
         value = self.source.values[name]
-        if value.dtype is not _SINGLE or name in self.fixed or not narrow:
+        if value.dtype is not _SINGLE or name in self.fixed | self.scalar or not narrow:
             return value.dtype
         self.result.values[name] = replace(value, dtype=_HALF)
         return _HALF
