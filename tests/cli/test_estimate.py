@@ -221,3 +221,29 @@ def test_sizes_that_depend_on_data_are_named(rekindle: Run, tmp_path: Path) -> N
     result = rekindle("estimate", path)
     assert result.exit_code == 0, result.stderr
     assert "1 steps on the host have sizes that depend on data: not counted" in result.stdout
+
+
+def test_what_is_left_open_is_said(rekindle: Run, document: Document, tmp_path: Path) -> None:
+    """Rows of five numbers and of M stand below each other where M is five."""
+    graph = helper.make_graph(
+        [helper.make_node("Concat", ["x", "y"], ["z"], axis=0)],
+        "g",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 5]),
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", "M"]),
+        ],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+    )
+    path = tmp_path / "concat.onnx"
+    onnx.save(helper.make_model(graph, ir_version=9), path)
+    result = rekindle("estimate", path)
+    assert result.exit_code == 2
+    assert "the model cannot be planned with M of 1" in result.stderr
+    assert "--shape M=SIZE" in result.stderr
+    assert document(rekindle("estimate", path, "--shape", "M=5", "--json"))["taken_as_1"] == []
+
+
+def test_other_chips_are_assumed(rekindle: Run, document: Document, bare: Path) -> None:
+    found = document(rekindle("estimate", bare, "--device", "vega56", "--json"))
+    assert {layer["basis"] for layer in found["layers"]} <= {"nearest", "assumed"}
+    assert "counted" not in {fact["origin"] for fact in found["facts"]}

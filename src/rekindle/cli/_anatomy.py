@@ -249,11 +249,23 @@ def _plan(question: Question) -> tuple[Plan | None, str | None]:
 
 def _advice(question: Question) -> str:
     """What to say where sizes that nobody gave, and that were taken as 1, may be the reason."""
-    specs = question.graph.input_specs()
-    named = [dim for spec in specs for dim in spec.shape[1:] if isinstance(dim, str)]
+    named = left_open(question)
     if not named:
         return ""
     return " (give sizes: " + " ".join(f"--shape {dim}=SIZE" for dim in named) + ")"
+
+
+def left_open(question: Question) -> list[str]:
+    """Names of dimensions, batches aside, that are 1 because nobody gave another size."""
+    shapes = question.shapes
+    return list(
+        dict.fromkeys(
+            dim
+            for spec in question.graph.input_specs()
+            for dim, size in zip(spec.shape[1:], shapes[spec.name][1:], strict=True)
+            if isinstance(dim, str) and size == 1
+        )
+    )
 
 
 def _plan_facts(plan: Plan, limit: int | None, costs: str) -> dict[str, Any]:

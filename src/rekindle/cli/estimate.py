@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rekindle._errors import ModelError, UsageError
 from rekindle.cli._commands import Outcome, commands
 from rekindle.cli._options import MemoryLimitOption, ModelArgument, PrecisionOption
 from rekindle.cli._page import (
@@ -47,7 +48,7 @@ def estimate(
     top: Annotated[int, typer.Option("--top", min=0, help="How many layers to list.")] = 10,
 ) -> Outcome:
     """Estimate time, memory and energy of a model on a card, without any device."""
-    from rekindle.cli._anatomy import Question
+    from rekindle.cli._anatomy import Question, left_open
     from rekindle.cli._options import check_precision
     from rekindle.device.architectures import architecture
     from rekindle.runtime._options import parse_bytes
@@ -58,16 +59,18 @@ def estimate(
     limit = None if memory_limit is None else parse_bytes(memory_limit)
     with working(f"planning {model}"):
         asked = Question.ask(model, shape or [], None, row.key, precision=stored, batch=batch)
+        on, shapes, open_ = asked.target(), asked.shapes, left_open(asked)
         found: MemoryEstimate | TimeEstimate
-        if memory_plan:
-            found = estimate_memory(
-                asked.graph, asked.target(), asked.shapes, limit, asked.precision
-            )
-        else:
-            found = estimate_time(
-                asked.graph, row, asked.target(), asked.shapes, asked.precision, limit
-            )
-    facts = {"shapes": asked.shapes, "precision": asked.precision, **found.to_dict()}
+        try:
+            if memory_plan:
+                found = estimate_memory(asked.graph, on, shapes, limit, asked.precision)
+            else:
+                found = estimate_time(asked.graph, row, on, shapes, asked.precision, limit)
+        except ModelError as error:
+            if not open_:
+                raise
+            raise _left_open(error, open_) from error
+    facts = {"shapes": shapes, "taken_as_1": open_, "precision": stored, **found.to_dict()}
     document = {"path": asked.path, "kind": "estimate", **facts}
 
     def draw(page: Page) -> None:
@@ -77,6 +80,14 @@ def estimate(
     return Outcome(document, draw)
 
 
+def _left_open(error: ModelError, names: list[str]) -> UsageError:
+    sizes = " ".join(f"--shape {name}=SIZE" for name in names)
+    return UsageError(
+        f"the model cannot be planned with {', '.join(names)} of 1: {error.message}",
+        hint=f"give sizes: {sizes}",
+    )
+
+
 def _draw(
     page: Page, document: dict[str, Any], found: MemoryEstimate | TimeEstimate, top: int
 ) -> None:
@@ -84,6 +95,9 @@ def _draw(
 
     sizes = ", ".join(f"{k} {'x'.join(map(str, v))}" for k, v in document["shapes"].items())
     page.line(f"{document['path']} on {document['target']}, estimate for {sizes}", style="bold")
+    if open_ := document["taken_as_1"]:
+        sizes = " ".join(f"--shape {name}=SIZE" for name in open_)
+        page.line(f"Left open, and taken as 1: {', '.join(open_)} ({sizes})", style="yellow")
     page.blank()
     if isinstance(found, TimeEstimate):
         _draw_time(page, found, top)

@@ -29,6 +29,7 @@ class Cost:
     arithmetic_s: float
     memory_s: float
     basis: Basis
+    """Of the arithmetic: this variant's own instructions, those of another one, or none at all."""
     share: float = 0.0
     """Of peak that the arithmetic runs at, before memory is looked at; 0: it has none."""
     waves: float = 0.0
@@ -59,7 +60,8 @@ def cost(launch: Launch, rates: Rates, table: Table) -> Cost:
         share = _UNKNOWN_SHARE
         memory_s = launch.bytes_moved / rates.bandwidth_bytes_s
         return Cost(launch.flops / (rates.flops_s * share), memory_s, "assumed", share)
-    figures, basis = found
+    figures, known = found
+    basis: Basis = known if rates.gfx803 else "nearest"
     got = reach(figures, launch, rates.simds, REGISTRY.get(launch.chosen).isa)
     if figures.looped and got.share > 0:
         lanes = useful_lanes(launch)

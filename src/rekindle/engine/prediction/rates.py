@@ -51,6 +51,8 @@ class Rates:
     """Between host and device; infinite where they share their memory."""
     latency_s: float
     """Of a load from device memory with nothing else under way."""
+    gfx803: bool = True
+    """Whether it runs the code whose instructions were counted; others are taken to do as well."""
     host_flops_s: float = _HOST_FLOPS_S
     host_bytes_s: float = _HOST_BYTES_S
     power_w: float | None = None
@@ -94,6 +96,7 @@ def of_card(row: Architecture, memory_bytes: int | None = None) -> Rates:
         round_trip_s,
         link,
         _LATENCY_CLOCKS / row.clock_hz,
+        "gfx803" in chip.gfx,
         power_w=row.board_power_w,
         facts=tuple(facts),
     )
