@@ -15,6 +15,8 @@ from rekindle.engine.plan import Plan, plan
 from rekindle.engine.prediction.estimate import estimate_plan
 from rekindle.engine.prediction.rates import of_card
 from rekindle.graph import onnx_io, passes
+from rekindle.graph.cost import node_costs
+from rekindle.graph.infer import bind
 from rekindle.graph.ir import Graph, Node, Value
 from rekindle.runtime.providers.opencl import plan_for
 
@@ -70,14 +72,15 @@ def published(folder: Path) -> Iterator[Published]:
         graph = passes.run(onnx_io.load(zoo.export(model, folder)), passes.PORTABLE)
         shapes = {name: a.shape for name, a in zoo.feeds(model, batch).items()}
         made = plan_for(graph, _target(row), shapes)
-        yield _compare((card, stack, model, batch, seconds, source), made, row)
+        flops = sum(cost.flops for cost in node_costs(bind(graph, shapes)))
+        yield _compare((card, stack, model, batch, seconds, source), made, row, flops)
     row = _row("rx470", 32, 900, None)  # 3.69 TFLOP/s
     flops = 2 * _ROWS * _TERMS * _COLUMNS
     for off, which in (((), "weights in scalar registers"), (("matmul_lanes",), "local memory")):
         made = _product(replace(_target(row), disabled_kernels=off))
         facts = ("RX 470 at 900 MHz", "llama.cpp, Vulkan", f"product, ours by {which}", 1,
                  flops / 2.40e12, _LLAMA)  # fmt: skip
-        yield _compare(facts, made, row)
+        yield _compare(facts, made, row, flops)
 
 
 def _row(key: str, units: int | None, mhz: int | None, bytes_s: float | None) -> Architecture:
@@ -92,11 +95,10 @@ def _target(row: Architecture) -> Target:
 
 
 def _compare(
-    facts: tuple[str, str, str, int, float, str], made: Plan, row: Architecture
+    facts: tuple[str, str, str, int, float, str], made: Plan, row: Architecture, flops: int
 ) -> Published:
     found = estimate_plan(made, of_card(row))
     card, stack, work, batch, seconds, source = facts
-    flops = sum(launch.flops for launch in made.launches())
     return Published(
         card, stack, work, batch, seconds, source, found.kernels_s, flops, row.fp32_flops
     )
