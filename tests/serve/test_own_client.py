@@ -17,6 +17,7 @@ from serving import Running, affine, mixing, put
 
 from rekindle import _errors
 from rekindle._types import DType, TensorSpec
+from rekindle.serve.access import keys as ring
 from rekindle.serve.client import Client, connect
 from rekindle.serve.client.answers import failure
 from rekindle.serve.client.specs import specs_of
@@ -198,6 +199,49 @@ def test_keys_that_are_none(key: str) -> None:
         connect(api_key=key)
 
 
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, Path, str]]:
+    """A server with TLS and keys; its authority, and a key that may only ask."""
+    from rekindle.serve import Settings
+
+    trustme = pytest.importorskip("trustme", reason="trustme is not installed")
+    folder = tmp_path_factory.mktemp("guarded")
+    authority = trustme.CA()
+    made = authority.issue_cert("127.0.0.1", "localhost")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    made.private_key_pem.write_to_path(folder / "key.pem")
+    for blob in made.cert_chain_pems:
+        blob.write_to_path(folder / "cert.pem", append=True)
+    text, key = ring.make("ranger", ("infer",))
+    ring.write(folder / "keys.toml", [key])
+    put(folder / "models", "affine", "1", affine())
+    running = Running(Settings(
+        folder / "models", http_port=0, grpc_port=0, isolation="thread", provider="onnxruntime",
+        threads=1, allow_model_control=True, api_keys=folder / "keys.toml",
+        tls_cert=folder / "cert.pem", tls_key=folder / "key.pem",
+    ))  # fmt: skip
+    yield running, folder / "ca.pem", text
+    running.stop()
+
+
+@pytest.mark.parametrize("scheme", ["https", "grpcs"])
+def test_tls_and_keys(guarded: tuple[Running, Path, str], scheme: str) -> None:
+    server, authority, key = guarded
+    url = f"{scheme}://{server.http if scheme == 'https' else server.grpc}"
+    trusted = connect(url, ca_cert=str(authority), api_key=key)
+    _, outputs = trusted.infer("affine", {"x": X})
+    np.testing.assert_allclose(outputs["y"], 2 * X + 1)
+    with pytest.raises(_errors.ForbiddenError, match="needs the scope admin"):
+        trusted.unload("affine")
+    with pytest.raises(_errors.AuthenticationError, match="asks for an API key"):
+        connect(url, ca_cert=str(authority)).models()
+    with pytest.raises(_errors.AuthenticationError, match="not known") as found:
+        connect(url, ca_cert=str(authority), api_key=SECRET).models()
+    assert SECRET not in str(found.value)
+    with pytest.raises(_errors.UnreachableError, match="--ca-cert"):
+        connect(url, api_key=key).models()  # signed by nobody this machine trusts
+
+
 @pytest.mark.parametrize("scheme", ["https", "grpcs"])
 def test_authorities_that_are_none(scheme: str, tmp_path: Path) -> None:
     with pytest.raises(_errors.UsageError, match=r"--ca-cert .* cannot be"):
@@ -209,7 +253,8 @@ def test_authorities_that_are_none(scheme: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (400, _errors.InputError), (403, _errors.ForbiddenError), (404, _errors.NotFoundError),
+        (400, _errors.InputError), (401, _errors.AuthenticationError),
+        (429, _errors.RateLimitError), (403, _errors.ForbiddenError), (404, _errors.NotFoundError),
         (413, _errors.InputError), (422, _errors.ModelError), (501, _errors.NotBuiltError),
         (503, _errors.BusyError), (504, _errors.DeadlineError), (507, _errors.MemoryLimitError),
         (500, _errors.ServerError), (418, _errors.ServerError),

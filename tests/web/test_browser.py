@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from serving import LIMIT_S, Running
 
+from rekindle.serve.access import keys as ring
 from rekindle.web.catalogue import load
 
 pytest.importorskip("playwright", reason="playwright is not installed")
@@ -37,9 +38,14 @@ def browser() -> Iterator[Browser]:
 class Visit:
     """A reader's page, and whatever it asked for elsewhere or complained about."""
 
-    def __init__(self, browser: Browser, server: Running, width: int, locale: str) -> None:
+    def __init__(
+        self, browser: Browser, server: Running, width: int, locale: str, key: str | None = None
+    ) -> None:
         self.home = f"http://{server.http}"
-        context = browser.new_context(viewport={"width": width, "height": 844}, locale=locale)
+        context = browser.new_context(
+            viewport={"width": width, "height": 844}, locale=locale,
+            http_credentials={"username": "me", "password": key} if key else None,
+        )  # fmt: skip
         context.set_default_timeout(LIMIT_S * 1e3)
         self.page = context.new_page()
         self.elsewhere: list[str] = []
@@ -234,4 +240,25 @@ def test_without_model_control_there_are_no_buttons(browser: Browser, strict: Ru
     expect(page.locator(".rk-model").first).to_be_visible()
     expect(page.get_by_text(EN("models.control_off"))).to_be_visible()
     expect(page.locator(".rk-control")).to_have_count(0)
+    page.context.close()
+
+
+def test_a_reader_with_a_key_may_do_what_the_key_may(
+    browser: Browser,
+    begin: Callable[..., Running],
+    repository: Path,
+    photos: Path,
+    tmp_path: Path,
+) -> None:
+    text, key = ring.make("ranger", ("infer",))
+    ring.write(tmp_path / "keys.toml", [key])
+    server = begin(repository, api_keys=tmp_path / "keys.toml")
+    page = Visit(browser, server, PHONE, "en-US", text).open()
+    give(page, photos / "green.png")
+    expect(page.locator(".rk-best span")).to_have_text("green")
+    page.get_by_role("tab").nth(1).click()
+    page.locator(".rk-model", has_text="tints").get_by_role("button").click()
+    expect(page.get_by_test_id("toast-text").first).to_contain_text(EN("error.forbidden"))
+    assert {slot.entry.name for slot in server.plane.fleet.slots()} == {"colours", "tints"}
+    expect(page.locator(".rk-model", has_text="tints").get_by_role("button")).to_be_enabled()
     page.context.close()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +17,19 @@ from serving import Running
 import rekindle.web
 from rekindle import _errors
 from rekindle.serve.access import keys as ring
+from rekindle.serve.access.gate import Gate
+from rekindle.web.view import View
 
 Begin = Callable[..., Running]
 pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Reader:
+    """What Gradio tells of whoever touched the page."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    client: Any = field(default_factory=lambda: SimpleNamespace(host="192.0.2.7"))
 
 
 def get(server: Running, path: str, **headers: str) -> urllib3.BaseHTTPResponse:
@@ -96,6 +108,11 @@ def test_keys_guard_the_page_and_rates_leave_it_readable(
     assert [answer.status for answer in uploads] == [200, 200, 200, 429]
     (name,) = uploads[0].json()
     assert Path(name).read_bytes() == b"a patient's photo"
+    view = View(server.plane, Gate(server.server.settings))
+    with pytest.raises(_errors.ForbiddenError, match="needs the scope admin"):
+        view.permit("admin", Reader(headers={"authorization": known["Authorization"]}))
+    with pytest.raises(_errors.AuthenticationError):
+        view.permit("infer", Reader())
     server.stop()
     assert not Path(name).exists()
 

@@ -23,7 +23,8 @@ _PRESSED = """
 element.addEventListener("click", event => {
   const button = event.target.closest("button[data-model]");
   if (!button || button.disabled) return;
-  button.disabled = true;
+  button.disabled = true;  // a list that stays as it was is not drawn anew: enable it again
+  setTimeout(() => { button.disabled = false; }, 3000);
   trigger("click", {model: button.dataset.model, load: button.dataset.load === "1"});
 });
 """
