@@ -11,6 +11,7 @@ import pytest
 from rekindle import _log
 from rekindle._errors import KernelError
 from rekindle.engine import compiler as module
+from rekindle.engine import program
 from rekindle.engine.kernels import Launch
 
 pytestmark = pytest.mark.opencl
@@ -34,7 +35,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> module.Compiler:
 
     from rekindle.device import select_device
 
-    monkeypatch.setattr(module, "source_text", lambda stem: {"shift": TEMPLATE}[stem])
+    monkeypatch.setattr(program, "source_text", lambda stem: {"shift": TEMPLATE}[stem])
     monkeypatch.setenv("REKINDLE_CACHE_DIR", str(tmp_path))
     _log.warn_once.cache_clear()
     device = select_device().opencl()
@@ -122,6 +123,6 @@ def test_a_full_disk_leaves_no_file_behind(
 def test_a_kernel_that_does_not_compile_says_so(
     fresh: module.Compiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "source_text", lambda _: "__kernel void NAME(shift)( { }")
+    monkeypatch.setattr(program, "source_text", lambda _: "__kernel void NAME(shift)( { }")
     with pytest.raises(KernelError, match="did not compile"):
         fresh.prepare([launch("10")])

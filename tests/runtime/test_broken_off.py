@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -145,7 +146,14 @@ def test_a_driver_that_really_has_no_such_buffer(
         np.testing.assert_array_equal(session.run({"x": rows(3)})["y"], rows(3))
 
 
-@pytest.mark.parametrize("limit", [None, 3 * 4 * WIDTH * (WIDTH + 1) + 4096])
+TIGHT = 3 * 4 * WIDTH * (WIDTH + 1) + 4096
+
+
+@pytest.mark.parametrize(
+    ("limit", "walk", "number"),
+    [(None, True, 1), (None, False, 4), (TIGHT, True, 4)],
+    ids=["one launch for all", "a launch for each", "streamed"],
+)
 @pytest.mark.parametrize(
     ("raised", "seen"),
     [
@@ -159,23 +167,27 @@ def test_a_run_that_ends_between_two_launches(
     path: Path,
     monkeypatch: pytest.MonkeyPatch,
     limit: int | None,
+    walk: bool,
+    number: int,
     raised: BaseException,
     seen: type[BaseException],
 ) -> None:
+    if not walk:
+        monkeypatch.setenv("REKINDLE_NO_WALK", "1")
     with open_session(path, provider="opencl", memory_limit=limit) as session:
         expected = session.run({"x": rows(3)})["y"]
         real, launched = executor.cl.enqueue_nd_range_kernel, []
 
         def breaking(*args: Any) -> cl.Event:
             launched.append(args)
-            if len(launched) == 4:
+            if len(launched) == number:
                 raise raised
             return real(*args)
 
         monkeypatch.setattr(executor.cl, "enqueue_nd_range_kernel", breaking)
         with pytest.raises(seen):
             session.run({"x": rows(3)})
-        assert len(launched) == 4
+        assert len(launched) == number
         monkeypatch.undo()
         for _ in range(2):
             np.testing.assert_array_equal(session.run({"x": rows(3)})["y"], expected)
@@ -216,8 +228,10 @@ def test_ctrl_c_on_the_command_line_is_one_line_and_130(long_path: Path) -> None
     )  # fmt: skip
     try:
         assert process.stderr
+        ready = 0
         for line in process.stderr:  # the log tells when everything is ready to run
-            if f"layer{DEPTH - 1}" in line:
+            ready += sum(map(int, re.findall(r"walk through (\d+) launches", line)))
+            if ready == DEPTH or f"layer{DEPTH - 1}" in line:
                 break
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=100)
@@ -225,4 +239,5 @@ def test_ctrl_c_on_the_command_line_is_one_line_and_130(long_path: Path) -> None
         process.kill()
     assert process.returncode == 130
     assert out == ""
-    assert [line for line in err.splitlines() if "layer" not in line] == ["error: interrupted"]
+    said = [line for line in err.splitlines() if not re.search("layer|walk through", line)]
+    assert said == ["error: interrupted"]
