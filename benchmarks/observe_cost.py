@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import grpc
 import numpy as np
 import tritonclient.grpc as over_grpc
 import tritonclient.http as over_http
@@ -41,16 +40,6 @@ ROUND = 100
 """Requests to one server before the other's turn."""
 SETTLE_S = 0.05
 """After a round: the log's thread writes what the round left."""
-
-
-class _Passing(grpc.aio.ServerInterceptor):
-    """Where the observed server has its interceptor: gRPC's own share of it is not ours."""
-
-    def __init__(self, listener: Listener) -> None:
-        pass
-
-    async def intercept_service(self, continuation: Any, details: Any) -> Any:
-        return await continuation(details)
 
 
 def _add_statistics_only(self: Listeners, listener: Listener) -> None:
@@ -82,10 +71,10 @@ def serving(folder: Path, *, observed: bool) -> Iterator[Server]:
         if not observed:
             plain = mock.patch.object
             from rekindle.serve import server as http
-            from rekindle.serve.grpc import service
+            from rekindle.serve.grpc.observed import Observed
 
             stack.enter_context(plain(http, "Observed", lambda app, listener: app))
-            stack.enter_context(plain(service, "Observed", _Passing))
+            stack.enter_context(plain(Observed, "_wrap", lambda self, name, handler: handler))
             stack.enter_context(plain(Listeners, "add", _add_statistics_only))
         thread = threading.Thread(target=main, daemon=True)
         thread.start()

@@ -6,6 +6,8 @@ import contextlib
 import re
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ END_S = 60.0
 class Serving:
     """A running `rekindle serve`."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     http: str
     grpc: str
 
@@ -42,24 +44,27 @@ def serving(folder: Path, *options: str) -> Iterator[Serving]:
         sys.executable, "-m", "rekindle.cli", "serve", str(folder), "--http-port", "0",
         "--grpc-port", "0", "--provider", "onnxruntime", "--threads", "1", *options,
     ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    found: list[str] = []
-    for line in process.stderr:
-        if match := re.match(r"(?:REST +https?://|gRPC +)(\S+)", line):
-            found.append(match[1])
-        if line.startswith("Next"):
-            break
-    try:
-        if len(found) < 2 or process.poll() is not None:
-            raise RuntimeError(f"the server did not start: {' '.join(command)}")
-        yield Serving(process, found[0], found[1])
-    finally:
-        process.terminate()
+    # A file, not a pipe: a line for each call would fill a pipe that nobody reads.
+    with tempfile.NamedTemporaryFile("r+", suffix=".log") as log:
+        process = subprocess.Popen(command, stderr=log)
         try:
-            process.communicate(timeout=END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
+            yield Serving(process, *_addresses(process, Path(log.name), command))
+        finally:
+            process.terminate()
+            try:
+                process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _addresses(process: subprocess.Popen[bytes], log: Path, command: list[str]) -> list[str]:
+    """Where the server answers by HTTP and by gRPC, once it has loaded its models."""
+    while process.poll() is None:
+        text = log.read_text()
+        if re.search("^Next", text, re.MULTILINE):
+            return re.findall(r"^(?:REST +https?://|gRPC +)(\S+)", text, re.MULTILINE)
+        time.sleep(0.02)
+    raise RuntimeError(f"the server did not start: {' '.join(command)}\n{log.read_text()}")
 
 
 def resident_bytes(pid: int) -> int:

@@ -114,7 +114,7 @@ def test_a_full_disk_leaves_no_file_behind(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fdopen", full)
+    monkeypatch.setattr("os.fdopen", full)
     fresh.prepare([launch("10")])
     assert shifted(fresh, "10") == [[10, 11, 12, 13]]
     assert list(tmp_path.glob("kernels/*")) == []

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving import LIMIT_S, Running, affine, put
+from serving import LIMIT_S, Running, affine, put, until
 
 pytest.importorskip("opentelemetry.sdk", reason="the otel extra is not installed")
 pytest.importorskip("tritonclient", reason="tritonclient is not installed")
@@ -25,6 +25,8 @@ from rekindle._errors import UsageError
 from rekindle.serve.observe.tracing import Tracing, exporting
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+OVER_HTTP = "POST /v2/models/{name}/infer"
+OVER_GRPC = "inference.GRPCInferenceService/ModelInfer"
 HEADER = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
 BODY = b'{"inputs": [{"name": "x", "shape": [2, 3], "datatype": "FP32", "data": [1,2,3,4,5,6]}]}'
 
@@ -49,7 +51,9 @@ def post(server: Running, path: str, headers: dict[str, str]) -> None:
         answer.read()
 
 
-def by_name(exporter: InMemorySpanExporter) -> dict[str, Any]:
+def by_name(exporter: InMemorySpanExporter, call: str) -> dict[str, Any]:
+    """The spans, once the call's own has ended: the caller may have read its answer before."""
+    until(lambda: call in {span.name for span in exporter.get_finished_spans()})
     found = {span.name: span for span in exporter.get_finished_spans()}
     assert len(found) == len(exporter.get_finished_spans())
     return found
@@ -76,9 +80,9 @@ def check_tree(found: dict[str, Any], name: str) -> None:
 
 def test_http_continues_the_callers_trace(server: Running, spans: InMemorySpanExporter) -> None:
     post(server, "/v2/models/affine/infer?key=hidden", HEADER | {"X-Request-Id": "id-7"})
-    found = by_name(spans)
-    check_tree(found, "POST /v2/models/{name}/infer")
-    attributes = dict(found["POST /v2/models/{name}/infer"].attributes)
+    found = by_name(spans, OVER_HTTP)
+    check_tree(found, OVER_HTTP)
+    attributes = dict(found[OVER_HTTP].attributes)
     assert attributes["http.response.status_code"] == 200
     assert attributes["http.route"] == "/v2/models/{name}/infer"
     assert attributes["url.path"] == "/v2/models/affine/infer"
@@ -91,9 +95,9 @@ def test_grpc_continues_the_callers_trace(server: Running, spans: InMemorySpanEx
     tensor.set_data_from_numpy(np.ones((2, 3), np.float32))
     with over_grpc.InferenceServerClient(server.grpc) as client:
         client.infer("affine", [tensor], headers=HEADER)
-    found = by_name(spans)
-    check_tree(found, "inference.GRPCInferenceService/ModelInfer")
-    attributes = found["inference.GRPCInferenceService/ModelInfer"].attributes
+    found = by_name(spans, OVER_GRPC)
+    check_tree(found, OVER_GRPC)
+    attributes = found[OVER_GRPC].attributes
     assert attributes["rpc.method"] == "ModelInfer"
     assert attributes["rpc.response.status_code"] == "OK"
 
@@ -103,9 +107,9 @@ def test_without_a_parent_a_trace_begins_and_errors_show(
 ) -> None:
     with pytest.raises(urllib.error.HTTPError, match="404"):
         post(server, "/v2/models/ghost/infer", {"traceparent": "nonsense"})
-    found = by_name(spans)
-    assert set(found) == {"POST /v2/models/{name}/infer", "infer"}
-    call = found["POST /v2/models/{name}/infer"]
+    found = by_name(spans, OVER_HTTP)
+    assert set(found) == {OVER_HTTP, "infer"}
+    call = found[OVER_HTTP]
     assert call.parent is None
     assert call.status.is_unset  # the caller's fault, by the conventions
     assert not found["infer"].status.is_ok

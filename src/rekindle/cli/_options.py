@@ -49,6 +49,20 @@ MemoryLimitOption = Annotated[
         help="Device memory to stay within, such as 2GB; weights that do not fit are streamed.",
     ),
 ]
+FILES = typer.Option(
+    "--input",
+    "-i",
+    metavar="[NAME=]FILE",
+    help="FILE.npy, FILE.npz with an array per input, or `random`. May be repeated.",
+)
+FilesOption = Annotated[list[str] | None, FILES]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Save the outputs into this .npz.")
+]
+SizesOption = Annotated[
+    list[str] | None,
+    typer.Option("--shape", metavar="NAME=SIZE", help="Size of a dynamic dimension."),
+]
 PrecisionOption = Annotated[
     str | None,
     typer.Option(

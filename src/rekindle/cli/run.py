@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from rekindle.cli._commands import Outcome, commands
 from rekindle.cli._options import (
     DeviceOption,
+    FilesOption,
     MemoryLimitOption,
     ModelArgument,
+    OutputOption,
     PrecisionOption,
     ProviderOption,
+    SizesOption,
     check_precision,
     check_provider,
 )
@@ -29,22 +29,9 @@ if TYPE_CHECKING:
 
 def run(
     model: ModelArgument,
-    given: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="[NAME=]FILE",
-            help="FILE.npy, FILE.npz with an array per input, or `random`. May be repeated.",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Save the outputs into this .npz.")
-    ] = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option("--shape", metavar="NAME=SIZE", help="Size of a dynamic dimension."),
-    ] = None,
+    given: FilesOption = None,
+    output: OutputOption = None,
+    shape: SizesOption = None,
     provider: ProviderOption = "auto",
     device: DeviceOption = None,
     memory_limit: MemoryLimitOption = None,

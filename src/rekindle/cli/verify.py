@@ -11,8 +11,10 @@ from rekindle._errors import DeviceError, UsageError
 from rekindle.cli._commands import Outcome, commands
 from rekindle.cli._options import (
     DeviceOption,
+    FilesOption,
     MemoryLimitOption,
     PrecisionOption,
+    SizesOption,
     check_precision,
 )
 from rekindle.cli._page import Page, plain, progress, table, working
@@ -38,19 +40,8 @@ def verify(
         typer.Option("--kernels", help="Test every kernel instead, each in its own process."),
     ] = False,
     device: DeviceOption = None,
-    given: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="[NAME=]FILE",
-            help="FILE.npy, FILE.npz with an array per input, or `random`. May be repeated.",
-        ),
-    ] = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option("--shape", metavar="NAME=SIZE", help="Size of a dynamic dimension."),
-    ] = None,
+    given: FilesOption = None,
+    shape: SizesOption = None,
     tolerance: Annotated[
         float | None,
         typer.Option(

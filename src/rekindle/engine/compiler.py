@@ -9,17 +9,16 @@ once and done without.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyopencl as cl
 
 from rekindle import _config
 from rekindle._errors import KernelError
+from rekindle._files import write_whole
 from rekindle._log import debug, warn_once
 from rekindle.engine.kernels import Launch
 from rekindle.engine.program import (
@@ -30,6 +29,9 @@ from rekindle.engine.program import (
     suffix,
 )
 
+if TYPE_CHECKING:
+    from rekindle.engine.walk import WalkProgram
+
 _DIGEST_BYTES = 32
 
 
@@ -39,8 +41,8 @@ class Compiler:
 
     context: cl.Context
     device: cl.Device
-    walks: list[Any] = field(default_factory=list)
-    """Programs that walk through many launches in one (`walk.WalkProgram`)."""
+    walks: list[WalkProgram] = field(default_factory=list)
+    """Programs that walk through many launches in one."""
     _programs: dict[Specialisation, cl.Program] = field(default_factory=dict)
 
     def prepare(self, launches: Iterable[Launch]) -> None:
@@ -119,21 +121,9 @@ class Compiler:
         try:
             binary: bytes = program.get_info(cl.program_info.BINARIES)[0]
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, hashlib.sha256(binary).digest() + binary)
+            write_whole(path, hashlib.sha256(binary).digest() + binary)
         except (OSError, cl.Error) as error:
             warn_once(f"kernel binaries are not cached in {path.parent}: {error}")
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All of it or nothing: another process may read at any time."""
-    handle, partial = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
 
 
 def _read(path: Path) -> bytes | None:

@@ -85,19 +85,18 @@ def _search(
         return sum(_split(offsets, sizes, room)[0])
 
     left = max(_WORK // max(len(items), 1) ** 2, 1)
-    tried: list[tuple[int, list[Lifetime]]] = []
+    tried: list[tuple[int, list[Lifetime], dict[str, int]]] = []
     best: dict[str, int] = {}
     least = -1
     for candidate in _orders(items, sizes)[:left]:
         offsets = _place(candidate, sizes, room)
-        tried.append((total(offsets), list(candidate)))
+        tried.append((total(offsets), list(candidate), offsets))
         if least < 0 or tried[-1][0] < least:
             best, least = offsets, tried[-1][0]
         if least <= bound:
             return best
     left -= len(tried)
-    for _, order in sorted(tried, key=lambda each: each[0]):
-        offsets = _place(order, sizes, room)
+    for _, order, offsets in sorted(tried, key=lambda each: each[0]):
         for _ in range(min(_ROUNDS, left)):
             left -= 1
             highest = max(order, key=lambda v: (offsets[v.name] + sizes[v.name], v.name))

@@ -69,7 +69,6 @@ def program_for(compiler: Compiler, plan: Plan) -> WalkProgram | None:
     ):
         return None
     kinds = [kind_of(launch) for launch in launches]
-    known: WalkProgram
     for known in compiler.walks:
         if sum(kind in known.kinds for kind in kinds) >= _ENOUGH * len(kinds):
             return known

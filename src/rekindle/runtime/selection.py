@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from rekindle import _config
+from rekindle._files import write_whole
 from rekindle._log import warn_once
 from rekindle.device import list_devices, select_device
 from rekindle.runtime.framework import Framework
@@ -52,10 +51,7 @@ def remember(path: Path, p50_ms: Mapping[str, float]) -> None:
     known = _remembered(path) | {name: float(ms) for name, ms in p50_ms.items()}
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=record.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"p50_ms": known}, file)
-        Path(partial).replace(record)
+        write_whole(record, json.dumps({"p50_ms": known}).encode())
     except OSError as error:
         warn_once(f"measurements are not remembered in {record.parent}: {error}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from rekindle.engine.alternatives import buildable
 from rekindle.engine.choices import Setting, settings
 from rekindle.engine.executor import Executor
 from rekindle.engine.kernels import Context
-from rekindle.engine.tuner.records import MARGIN, TuningRecords
+from rekindle.engine.tuner.records import TuningRecords
 from rekindle.engine.tuner.search import Task
 from rekindle.engine.tuner.workload import workload
 from rekindle.engine.weights import Weights
@@ -70,8 +69,8 @@ class TunedLayer:
 
 def geometric_mean(rows: Iterable[TunedLayer]) -> float | None:
     """Of the gains, each layer of a class counted; None where nothing is measured."""
-    logs = [math.log(g) for row in rows if (g := row.gain) for _ in row.layers]
-    return math.exp(statistics.fmean(logs)) if logs else None
+    gains = [gain for row in rows if (gain := row.gain) for _ in row.layers]
+    return statistics.geometric_mean(gains) if gains else None
 
 
 def model_calls(
@@ -170,15 +169,14 @@ def known_layers(records: TuningRecords) -> list[TunedLayer]:
     rows = []
     for name, entries in records.table.items():
         if best := records.fastest(name):
-            faster = best.ratio < MARGIN
             rows.append(
                 TunedLayer(
                     name,
                     ("",),
                     str(best.against),
-                    str(best.setting if faster else best.against),
+                    str(best.chosen),
                     best.heuristic_s,
-                    best.heuristic_s * (best.ratio if faster else 1.0),
+                    best.chosen_s,
                     len(entries),
                     0,
                 )
@@ -195,11 +193,8 @@ def _layer(task: Task, records: TuningRecords) -> TunedLayer:
     counts = (len(space & entries.keys()), len(space), task.failure)
     if best is None:
         return TunedLayer(*facts, own, None, None, *counts)
-    faster = best.ratio < MARGIN
-    tuned_s = best.heuristic_s * (best.ratio if faster else 1.0)
-    return TunedLayer(
-        *facts, str(best.setting) if faster else own, best.heuristic_s, tuned_s, *counts
-    )
+    tuned = str(best.setting) if best.faster else own
+    return TunedLayer(*facts, tuned, best.heuristic_s, best.chosen_s, *counts)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rekindle.cli._commands import Outcome
+from rekindle.cli._options import FILES, OutputOption, SizesOption
 from rekindle.cli._page import Page, milliseconds, plain, table
 from rekindle.cli.client._connection import register
 
@@ -20,25 +20,12 @@ if TYPE_CHECKING:
 def infer(
     client: Client,
     model: Annotated[str, typer.Argument(help="Its name on the server.")],
-    given: Annotated[
-        list[str],
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="[NAME=]FILE",
-            help="FILE.npy, FILE.npz with an array per input, or `random`. May be repeated.",
-        ),
-    ],
+    given: Annotated[list[str], FILES],
     version: Annotated[
         str, typer.Option("--version", help="A version; the newest where none is named.")
     ] = "",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Save the outputs into this .npz.")
-    ] = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option("--shape", metavar="NAME=SIZE", help="Size of a dynamic dimension."),
-    ] = None,
+    output: OutputOption = None,
+    shape: SizesOption = None,
 ) -> Outcome:
     """Send arrays to a model of the server, and say what came back."""
     from rekindle.cli._arrays import describe, parse_sizes, read_arrays, save_outputs

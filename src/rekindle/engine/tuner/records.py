@@ -78,6 +78,21 @@ class Measurement:
     imported: bool = False
     """Somebody else measured it."""
 
+    @property
+    def faster(self) -> bool:
+        """Whether a plan should take it instead of the heuristic's choice."""
+        return self.ratio < MARGIN
+
+    @property
+    def chosen(self) -> Setting:
+        """What a plan takes, of the two."""
+        return self.setting if self.faster else self.against
+
+    @property
+    def chosen_s(self) -> float:
+        """Seconds of `chosen`, on the scale of `heuristic_s`."""
+        return self.heuristic_s * (self.ratio if self.faster else 1.0)
+
 
 Table = dict[str, dict[str, Measurement]]
 """Class of calls → kernel and variant → measurement."""
@@ -96,7 +111,7 @@ class TuningRecords:
             return None
         name = workload(call, context)
         found = self.fastest(name) if name else None
-        return found.setting if found and found.ratio < MARGIN else None
+        return found.setting if found and found.faster else None
 
     def fastest(self, name: str) -> Measurement | None:
         """The least ratio of a class."""

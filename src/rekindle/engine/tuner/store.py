@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from rekindle import _config
 from rekindle._errors import UsageError
+from rekindle._files import write_whole
 from rekindle._log import debug, warn_once
 from rekindle._types import Target
 from rekindle.engine.tuner.records import (
@@ -83,15 +82,8 @@ class Journal:
         path = path_of(self.records.environment)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, partial = tempfile.mkstemp(dir=path.parent)
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    file.write(dumps(self.records))
-                Path(partial).replace(path)
-                _read.cache_clear()  # a clock may be too coarse to tell two writes apart
-            except BaseException:
-                Path(partial).unlink(missing_ok=True)
-                raise
+            write_whole(path, dumps(self.records).encode())
+            _read.cache_clear()  # a clock may be too coarse to tell two writes apart
         except OSError as error:
             raise UsageError(
                 f"tuning records cannot be written to {path.parent}: {error.strerror}",

@@ -17,6 +17,7 @@ from typing import Any
 
 import rekindle
 from rekindle import _config
+from rekindle._files import write_whole
 from rekindle._log import debug, warn_once
 from rekindle.device import Device
 from rekindle.device.architectures import Architecture
@@ -145,11 +146,9 @@ def _read(path: Path, key: Mapping[str, str]) -> Calibration | None:
 
 
 def _write(path: Path, made: Calibration) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(made.to_dict(), indent=2), encoding="utf-8")
-        part.replace(path)
+        write_whole(path, json.dumps(made.to_dict(), indent=2).encode())
     except OSError as error:
         warn_once(f"the calibration is not kept in {path.parent}: {error}")
 

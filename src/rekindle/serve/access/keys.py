@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from rekindle._errors import NotFoundError, UsageError
+from rekindle._files import write_whole
 from rekindle._log import logger
 
 SCOPES = ("infer", "admin", "metrics")
@@ -111,7 +112,7 @@ def read(path: Path) -> list[Key]:
 
 
 def write(path: Path, keys: Iterable[Key]) -> None:
-    """Replace the file, for its owner's eyes only; a reader sees the old one or the new one."""
+    """Replace the file, for its owner's eyes only."""
     lines = ["# API keys of `rekindle serve`: hashes only. Change it with `rekindle keys`.\n"]
     for key in keys:
         scopes = ", ".join(f'"{scope}"' for scope in key.scopes)
@@ -119,15 +120,7 @@ def write(path: Path, keys: Iterable[Key]) -> None:
             f'[{key.name}]\nid = "{key.id}"\nsha256 = "{key.sha256}"\n'
             f"scopes = [{scopes}]\ncreated = {key.created.isoformat()}\n"
         )
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write("\n".join(lines))
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    write_whole(path, "\n".join(lines).encode())
 
 
 def _key(path: Path, name: str, value: Any) -> Key:

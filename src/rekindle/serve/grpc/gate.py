@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import urllib.parse
 from typing import Any
 
 from rekindle.serve.access.gate import Gate, Need
+from rekindle.serve.grpc.observed import host_of
 
 _NEEDS: dict[str, Need] = {
     "ServerLive": "open",
@@ -32,9 +32,4 @@ def admit(gate: Gate, need: Need, context: Any) -> str:
     if not presented:
         kind, _, value = str(metadata.get("authorization", "")).partition(" ")
         presented = value.strip() if kind.lower() == "bearer" else None
-    return gate.admit(need, presented, _address(context.peer()))
-
-
-def _address(peer: str) -> str:
-    """The host of `ipv4:127.0.0.1:54321` or `ipv6:%5B::1%5D:54321`: a port is no identity."""
-    return urllib.parse.unquote(peer).rpartition(":")[0]
+    return gate.admit(need, presented, host_of(context.peer()))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -17,25 +18,24 @@ _READ = (calls.REQUEST_ID, "traceparent", "tracestate")
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
-class Observed(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Put it first: then it sees what other interceptors refuse, too."""
+class Observed:
+    """Tells a listener of calls. Wraps handlers once, when they are registered: an interceptor
+    would cost every call a way of its own through gRPC.
+    """
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._wrapped: dict[str, tuple[Any, Any]] = {}
 
-    async def intercept_service(
-        self, continuation: Callable[[Any], Awaitable[Any]], details: Any
-    ) -> Any:
-        handler = await continuation(details)
-        if handler is None:
-            self._unknown(details)
-            return None
-        name = details.method
-        found = self._wrapped.get(name)
-        if found is None or found[0] is not handler:
-            self._wrapped[name] = found = (handler, self._wrap(name, handler))
-        return found[1]
+    def service(self, name: str, handlers: Mapping[str, Any]) -> grpc.GenericRpcHandler:
+        """A service whose methods are observed."""
+        wrapped = {
+            method: self._wrap(f"/{name}/{method}", handler) for method, handler in handlers.items()
+        }
+        return grpc.method_handlers_generic_handler(name, wrapped)
+
+    def unknown(self) -> grpc.GenericRpcHandler:
+        """Registered last: it is asked for methods that no service has, and has none."""
+        return _Unknown(self._told_unknown)
 
     def _wrap(self, name: str, handler: Any) -> Any:
         """The handler of the same kind around this one; only kinds that the services have."""
@@ -98,13 +98,21 @@ class Observed(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         call.end()
         self._listener.call_done(call)
 
-    def _unknown(self, details: Any) -> None:
+    def _told_unknown(self, details: Any) -> None:
         call = _begun(calls.OTHER, details.invocation_metadata, "")
         call.target = str(details.method)[:200]
         self._listener.call_began(call)
         call.status = "UNIMPLEMENTED"
         call.end()
         self._listener.call_done(call)
+
+
+class _Unknown(grpc.GenericRpcHandler):  # type: ignore[misc]
+    def __init__(self, told: Callable[[Any], None]) -> None:
+        self._told = told
+
+    def service(self, handler_call_details: Any) -> None:
+        self._told(handler_call_details)
 
 
 def _begun(name: str, metadata: Metadata | None, peer: str) -> Call:
@@ -115,17 +123,15 @@ def _begun(name: str, metadata: Metadata | None, peer: str) -> Call:
         calls.request_id(given.pop(calls.REQUEST_ID, None)),
         name=name,
         target=name,
-        client=_host(peer),
+        client=host_of(peer),
         trace=given,
     )
 
 
-def _host(peer: str) -> str:
-    """`ipv4:10.0.0.1:5000`, `ipv6:%5B::1%5D:5000`: the address alone."""
-    kind, _, rest = peer.partition(":")
-    if kind == "ipv6":
-        return rest.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]")
-    return rest.rpartition(":")[0]
+def host_of(peer: str) -> str:
+    """`ipv4:10.0.0.1:5000`, `ipv6:%5B::1%5D:5000`: the address alone; a port is no identity."""
+    _, _, rest = peer.partition(":")
+    return urllib.parse.unquote(rest).rpartition(":")[0].strip("[]")
 
 
 def _number(code: Any) -> int:

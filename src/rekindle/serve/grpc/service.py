@@ -113,8 +113,13 @@ def add_to(server: grpc.aio.Server, plane: DataPlane, gate: Gate) -> None:
             _guarded(call, gate, needed(name), request),
             response_serializer=response.SerializeToString,
         )
+    observed = Observed(plane.listeners)
     server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(SERVICE, handlers), _health(plane))
+        (
+            observed.service(SERVICE, handlers),
+            observed.service("grpc.health.v1.Health", {"Check": _health(plane)}),
+            observed.unknown(),
+        )
     )
 
 
@@ -122,7 +127,6 @@ def make_server(plane: DataPlane, gate: Gate) -> grpc.aio.Server:
     """A server without ports; messages may be as large as the settings allow."""
     size = plane.settings.max_request_bytes + _FRAMING_BYTES
     server = grpc.aio.server(
-        interceptors=[Observed(plane.listeners)],
         options=[
             ("grpc.max_receive_message_length", size),
             ("grpc.max_send_message_length", -1),
@@ -235,7 +239,7 @@ def _stream(service: Service, gate: Gate, kind: Any) -> Callable[[Any, Any], Asy
     return stream
 
 
-def _health(plane: DataPlane) -> grpc.GenericRpcHandler:
+def _health(plane: DataPlane) -> grpc.RpcMethodHandler:
     response = schema.message("grpc.health.v1.HealthCheckResponse")
     request = schema.message("grpc.health.v1.HealthCheckRequest")
 
@@ -244,9 +248,8 @@ def _health(plane: DataPlane) -> grpc.GenericRpcHandler:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {sent.service}")
         return response(status="SERVING" if plane.ready else "NOT_SERVING")
 
-    handler = grpc.unary_unary_rpc_method_handler(
+    return grpc.unary_unary_rpc_method_handler(
         check,
         request_deserializer=request.FromString,
         response_serializer=response.SerializeToString,
     )
-    return grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": handler})
