@@ -142,6 +142,7 @@ WRONG_TENSORS: list[tuple[dict[str, Any], str]] = [
     ({"shape": [1, True]}, "is not a shape"),
     ({"shape": "13"}, "is not a shape"),
     ({"shape": [2**40, 2**40]}, "is not a shape"),
+    ({"shape": [0, 2**62], "data": []}, "is not a shape"),
     ({"shape": [3, 1]}, r"expected x: float32\[N, 3\]"),
     ({"shape": [0, 3], "data": []}, "no rows"),
     ({"name": ""}, "no name"),

@@ -13,6 +13,7 @@ from fastapi import APIRouter
 
 from rekindle._errors import NotFoundError, UsageError
 from rekindle._log import logger
+from rekindle.serve import heap
 from rekindle.serve.access import tls
 from rekindle.serve.access.exposure import check_exposure
 from rekindle.serve.access.gate import Gate
@@ -176,6 +177,7 @@ def run(
 
     `started` is called once both ports are open, `loaded` once the models have been loaded.
     """
+    heap.keep_freed()
     with asyncio.Runner(loop_factory=new_loop()) as runner:
         return runner.run(_run(Server(settings, mounts=mounts), started, loaded))
 

@@ -37,6 +37,8 @@ _BY_NAME = {name: dtype for dtype, name in DATATYPES.items()}
 _NUMPY = {dtype: np.dtype(dtype.value) for dtype in DType
           if dtype not in (DType.STRING, DType.BFLOAT16)}  # fmt: skip
 _NAMES = {numpy: DATATYPES[dtype] for dtype, numpy in _NUMPY.items()}
+_MOST_ELEMENTS = 2**59
+"""Of the widest datatype, 63 bits of bytes."""
 MAX_RANK = 32
 """NumPy has no arrays of more dimensions than 64, models hardly more than 8."""
 
@@ -57,9 +59,13 @@ def datatype_of(array: Array) -> str:
 
 
 def checked_shape(name: str, shape: Any) -> tuple[int, ...]:
-    """A shape as sent: whole numbers, none negative, no more elements than fit in 63 bits."""
+    """A shape as sent: whole numbers, none negative, and such as NumPy can address."""
     good = isinstance(shape, list | tuple) and len(shape) <= MAX_RANK
-    if not good or any(type(d) is not int or d < 0 for d in shape) or math.prod(shape) >= 2**63:
+    if (
+        not good
+        or any(type(d) is not int or d < 0 for d in shape)
+        or math.prod(d for d in shape if d) > _MOST_ELEMENTS  # NumPy, too, leaves zeros out
+    ):
         raise InputError(
             f"input {name}: {str(shape)[:60]} is not a shape",
             hint=f"a list of at most {MAX_RANK} sizes, none negative",

@@ -209,7 +209,7 @@ class Batcher:
             at += ticket.rows
             if not ticket.item.answer.done():
                 ticket.item.answer.set_result(Answer(outputs, waited_s, told))
-        self._listen(told)
+        self._loop.call_soon(self._listen, told)  # after the answers, which are on their way now
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from rekindle._errors import InputError
 from rekindle._types import DType
 from rekindle.graph.ir import Array, numpy_dtype
 from rekindle.serve.grpc.schema import message
+from rekindle.serve.grpc.wire import cut
 from rekindle.serve.messages import (
     InferRequest,
     InferResponse,
@@ -20,6 +22,10 @@ from rekindle.serve.messages import (
 )
 from rekindle.serve.tensors import checked_shape, datatype_of, dtype_named, from_raw, to_raw
 
+_Request = message("inference.ModelInferRequest")
+_RAW_INPUTS: int = _Request.DESCRIPTOR.fields_by_name["raw_input_contents"].number
+_SMALL_BYTES = 4096
+"""Up to here a copy costs less than looking for what to leave out."""
 _Response = message("inference.ModelInferResponse")
 _CONTENTS = {
     DType.BOOL: "bool_contents",
@@ -38,9 +44,24 @@ _CONTENTS = {
 """Where each datatype stands when it does not come raw; half precision only comes raw."""
 
 
-def read_request(sent: Any) -> InferRequest:
-    """The request in a ModelInferRequest; InputError says what is wrong with it."""
-    raw, tensors = sent.raw_input_contents, sent.inputs
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A ModelInferRequest, and its raw_input_contents as views of the bytes that came."""
+
+    message: Any
+    raw: Sequence[bytes | memoryview]
+
+
+def parse(data: bytes) -> Sent:
+    """The message in `data`; DecodeError where there is none."""
+    rest, raw = cut(data, _RAW_INPUTS) if len(data) > _SMALL_BYTES else (data, [])
+    message = _Request.FromString(rest)
+    return Sent(message, raw or message.raw_input_contents)
+
+
+def read_request(given: Sent) -> InferRequest:
+    """The request in a message; InputError says what is wrong with it."""
+    sent, raw, tensors = given.message, given.raw, given.message.inputs
     if raw and len(raw) != len(tensors):
         raise InputError(f"{len(tensors)} inputs, but {len(raw)} raw_input_contents")
     inputs: dict[str, Array] = {}

@@ -58,8 +58,9 @@ class Observed:
                 error = raised
                 raise
             finally:
+                # Told after this task's next steps, which send the answer.
+                asyncio.get_running_loop().call_soon(self._end, call, context, error)
                 calls.current.reset(token)
-                self._end(call, context, error)
 
         return unary
 

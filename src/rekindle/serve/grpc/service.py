@@ -84,10 +84,10 @@ class Service:
         await control.unload(self._plane, request.model_name)
         return {}
 
-    async def infer(self, request: Any, context: Any) -> Any:
+    async def infer(self, sent: codec.Sent, context: Any) -> Any:
         """ModelInfer: the deadline is the client's, or that of its `timeout` parameter."""
-        self._plane.admit(request.model_name, request.model_version)
-        asked = codec.read_request(request)
+        self._plane.admit(sent.message.model_name, sent.message.model_version)
+        asked = codec.read_request(sent)
         left_s = context.time_remaining()
         if left_s is not None and asked.deadline is None:
             asked.deadline = time.monotonic() + left_s
@@ -101,16 +101,18 @@ def add_to(server: grpc.aio.Server, plane: DataPlane, gate: Gate) -> None:
     for name, request, response, streams in schema.methods(SERVICE):
         if streams:
             handlers[name] = grpc.stream_stream_rpc_method_handler(
-                _stream(service, gate, request),
+                _stream(service, gate),
                 response_serializer=response.SerializeToString,
             )
             continue
         if name == "ModelInfer":
             call: Unary = service.infer
+            parse: Callable[[bytes], Any] = codec.parse
         else:
             call = _plain(getattr(service, name, None), name, response)
+            parse = request.FromString
         handlers[name] = grpc.unary_unary_rpc_method_handler(
-            _guarded(call, gate, needed(name), request),
+            _guarded(call, gate, needed(name), parse),
             response_serializer=response.SerializeToString,
         )
     observed = Observed(plane.listeners)
@@ -163,7 +165,7 @@ def _value(key: str, value: Any) -> Any:
     return schema.enum_number("inference.DataType", value) if key == "data_type" else value
 
 
-def _guarded(call: Unary, gate: Gate, need: Need, kind: Any) -> Unary:
+def _guarded(call: Unary, gate: Gate, need: Need, parse: Callable[[bytes], Any]) -> Unary:
     """Errors as status codes; a bug is INTERNAL and in the log, not in the answer.
 
     The message comes as bytes: who may not call must not make us read it, and what is no message
@@ -174,7 +176,7 @@ def _guarded(call: Unary, gate: Gate, need: Need, kind: Any) -> Unary:
         try:
             admit(gate, need, context)
             with gate.inflow.hold(len(data)):
-                return await call(_read(kind, data), context)
+                return await call(_read(parse, data), context)
         except RekindleError as error:
             code = _CODES.get(error.http_status, grpc.StatusCode.INTERNAL)
             await context.abort(code, str(error), _trailer(error, context))
@@ -187,11 +189,11 @@ def _guarded(call: Unary, gate: Gate, need: Need, kind: Any) -> Unary:
     return guarded
 
 
-def _read(kind: Any, data: bytes) -> Any:
+def _read(parse: Callable[[bytes], Any], data: bytes) -> Any:
     try:
-        return kind.FromString(data)
+        return parse(data)
     except DecodeError:
-        raise InputError(f"the message is no {kind.DESCRIPTOR.name}") from None
+        raise InputError("the message is none of this method") from None
 
 
 def _trailer(error: RekindleError, context: Any) -> tuple[tuple[str, str], ...]:
@@ -201,14 +203,14 @@ def _trailer(error: RekindleError, context: Any) -> tuple[tuple[str, str], ...]:
     return ()
 
 
-def _stream(service: Service, gate: Gate, kind: Any) -> Callable[[Any, Any], AsyncIterator[Any]]:
+def _stream(service: Service, gate: Gate) -> Callable[[Any, Any], AsyncIterator[Any]]:
     async def one(data: bytes, context: Any) -> Any:
         identity = ""
         try:
             admit(gate, "infer", context)  # each request of a stream counts
             with gate.inflow.hold(len(data)):
-                request = _read(kind, data)
-                identity = request.id
+                request = _read(codec.parse, data)
+                identity = request.message.id
                 return _StreamResponse(infer_response=await service.infer(request, context))
         except RekindleError as error:
             failed = _StreamResponse(error_message=str(error))

@@ -14,6 +14,7 @@ import threading
 import time
 from typing import Any
 
+from rekindle.serve import heap
 from rekindle.serve.worker.job import pack, unpack_job
 from rekindle.serve.worker.link import encode, messages, pack_error
 from rekindle.serve.worker.opening import OpenModel, open_model
@@ -26,6 +27,7 @@ def main(connection_fd: int, inputs_fd: int, outputs_fd: int) -> None:
     """Answer messages until the connection ends."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    heap.keep_freed()
     connection = socket.socket(fileno=connection_fd)
     inputs, outputs = Region(inputs_fd), Region(outputs_fd)
     threading.Thread(target=_beat, args=(outputs.counter(), os.getppid()), daemon=True).start()

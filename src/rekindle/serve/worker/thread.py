@@ -12,6 +12,7 @@ import numpy as np
 
 from rekindle._errors import BusyError
 from rekindle.graph.ir import Array
+from rekindle.serve import heap
 from rekindle.serve.worker.job import Job, Opened, Ran, rows_of
 from rekindle.serve.worker.opening import OpenModel, open_model
 
@@ -57,8 +58,13 @@ class ThreadWorker:
         model, self._model = self._model, None
         if model is not None:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._thread, model.session.close)
+            await loop.run_in_executor(self._thread, _close, model)
         self._thread.shutdown(wait=False)
+
+
+def _close(model: OpenModel) -> None:
+    model.session.close()
+    heap.give_back()
 
 
 def _run(model: OpenModel, parts: Sequence[Mapping[str, Array]], rows: int) -> Ran:
