@@ -35,7 +35,7 @@ async def _overload(server: Serving, seconds: float) -> dict[str, Any]:
     timeout_us = int(DEADLINE_S * 1e6)
     over_http, over_grpc = HttpClient(server.http), GrpcClient(server.grpc)
     asks = {
-        "gRPC": over_grpc.asking(grpc_request(NAME, X, timeout_us)),
+        "gRPC": over_grpc.asking(grpc_request(NAME, X, timeout_us), DEADLINE_S),
         "HTTP binary": over_http.asking(f"/v2/models/{NAME}/infer", *http_request(X, timeout_us)),
     }
     capacity = 1 / float(np.median([await _seconds(asks["gRPC"]) for _ in range(50)]))

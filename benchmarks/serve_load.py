@@ -82,11 +82,11 @@ class GrpcClient:
         self._calls = [channel.unary_unary(METHOD) for channel in self._channels]
         self._turn = 0
 
-    def asking(self, data: bytes) -> Ask:
+    def asking(self, data: bytes, timeout_s: float | None = None) -> Ask:
         async def ask() -> str:
             self._turn += 1
             try:
-                await self._calls[self._turn % len(self._calls)](data)
+                await self._calls[self._turn % len(self._calls)](data, timeout=timeout_s)
             except grpc.aio.AioRpcError as error:
                 return str(error.code().name)
             return "OK"

@@ -29,7 +29,9 @@ def text(run: dict[str, Any], on_machine: OnMachine, table: Table) -> list[str]:
 def _overhead(figures: dict[str, Any], table: Table) -> Iterator[str]:
     yield (
         "One client, one request after another with tritonclient, beside `session.run` in process; "
-        "rounds of each in turn."
+        "rounds of each in turn. *Bare* is a FastAPI and grpc.aio server with nothing behind it, "
+        "asked in the same rounds: what the libraries, the client and this machine cost by "
+        "themselves."
     )
     yield table(
         ("tensor", "path", "p50", "p99", "p50 above session.run"),

@@ -22,6 +22,8 @@ from rekindle.serve.grpc.observed import Observed
 SERVICE = "inference.GRPCInferenceService"
 _STREAM_AHEAD = 64
 """Requests of one stream that are answered at the same time."""
+_STREAMS = 1000
+"""Calls of one connection at a time."""
 _FRAMING_BYTES = 2**20
 """Room around the tensors of the largest message."""
 _CODES = {
@@ -134,6 +136,11 @@ def make_server(plane: DataPlane, gate: Gate) -> grpc.aio.Server:
             ("grpc.max_send_message_length", -1),
             # Two servers on one port would share its clients without anybody noticing.
             ("grpc.so_reuseport", 0),
+            # Past its own limits gRPC answers CANCELLED; a client that holds requests back knows
+            # their deadlines, and what comes this far hears UNAVAILABLE from us.
+            ("grpc.max_concurrent_streams", _STREAMS),
+            ("grpc.server.max_pending_requests", 16 * _STREAMS),
+            ("grpc.server.max_pending_requests_hard_limit", 16 * _STREAMS),
         ],
     )
     add_to(server, plane, gate)
