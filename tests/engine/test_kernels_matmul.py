@@ -96,6 +96,29 @@ def test_tiles_are_taller_where_fewer_suffice(units: int, rows: str) -> None:
     check(case, expected)
 
 
+COPIED = [
+    pytest.param((499, 271), (271, 397), {}, id="ragged"),
+    pytest.param((271, 499), (271, 397), {"ta": True}, id="transposed"),
+    pytest.param((2, 260, 530), (530, 1201), {"operands": [(1201,)]}, id="panels shared out"),
+]
+
+
+@pytest.mark.parametrize("constant", [True, False], ids=["constant", "computed"])
+@pytest.mark.parametrize("target", [CPU8, CPU16], ids=["8", "16"])
+@pytest.mark.parametrize(("a", "b", "more"), COPIED)
+def test_large_products_copy_their_rows(
+    a: Sequence[int], b: Sequence[int], more: dict[str, Any], target: Target, constant: bool
+) -> None:
+    if "operands" in more:
+        more = more | {"epilogue": Arg(0) + Arg(1)}
+    case, expected = make(
+        "matmul_tiled", a, b, constant=constant, target=replace(target, compute_units=2), **more
+    )
+    launch = REGISTRY.get("matmul_tiled").launches(case.call, Context(case.target, {}.get))[-1]
+    assert int(dict(launch.defines)["ROOM"]) > 0
+    check(case, expected)
+
+
 TRANSPOSED = [((13, 29), (13, 37), True, False), ((29, 13), (37, 13), False, True),
               ((13, 29), (37, 13), True, True)]  # fmt: skip
 

@@ -200,6 +200,18 @@ def test_products(kernel: str, target: Target) -> None:
     check_together(pairs)
 
 
+def test_products_whose_rows_are_copied() -> None:
+    """Rows in half precision are widened once, with whatever the weights are stored as."""
+    target = replace(CPU8, compute_units=2)
+    pairs = [product("matmul_tiled", 499, 272, 397, kind, target=target) for kind in WEIGHTS]
+    for case, _ in pairs:
+        (launch,) = REGISTRY.get("matmul_tiled").launches(
+            case.call, Context(target, case.constants.get)
+        )
+        assert int(dict(launch.defines)["ROOM"]) > 0
+    check_together(pairs)
+
+
 def lanes() -> list[tuple[Case, Array]]:
     """A float a; few terms, and so many that the sum is cut into slices."""
     options: dict[str, Any] = {"target": replace(GCN, compute_units=36), "a_type": np.float32}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from rekindle.engine.kernels._matmul import Product, product, takes, weights
 from rekindle.engine.kernels._render import storage_type
 from rekindle.engine.kernels._tile import (
     BLOCK,
+    JOBS,
     TUNABLES,
     Tile,
     choose_tile,
@@ -37,6 +39,16 @@ _DECODES = (FLOAT, HALF, BFLOAT16, INT8, INT4)
 _NOTHING = np.zeros(0, np.float32)
 _TERMS_PER_JOB = 32
 """Rows of b that a job packs, each perhaps in a page of its own: the first-level TLB holds 64."""
+_CACHE_BYTES = 512 * 2**10
+"""A core's second-level cache. Assumed."""
+_LAST_CACHE_BYTES = 4 * 2**20
+"""What of b all jobs go through together, so that it comes from the last cache. Assumed."""
+_MOST_COPIED = 24 * 2**10
+"""Floats of a's rows in a job: a fifth of the second-level cache."""
+_LEAST_ROWS = 12
+"""So often at least a vector of b is used when it comes from the last cache."""
+_BLOCKS_WORTH_COPYING = 24
+"""A copy costs as much as the product with one block of columns or two."""
 _ROWS_WORTH_PACKING = 16
 """Packing reads and writes b once more: fewer rows do not pay for it."""
 
@@ -78,7 +90,8 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     singly = narrow or not vectorizes(call, 2)
     scales = _scales(what, stored, tile, panels, width) if stored else ()
     end = what.epilogue(1 if singly else width)
-    sizes = (what.row_ints, what.m, what.n, what.k, tile.tiles_per_job)
+    cut = _jobs(what, tile, panels, context)
+    sizes = (what.row_ints, what.m, what.n, what.k, cut.tiles, panels, cut.panels)
     return [
         *before,
         Launch(
@@ -94,17 +107,50 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
                 ("AT", storage_type(what.a.dtype)),
                 ("YT", storage_type(call.output.dtype)),
                 ("NARROW", str(int(what.a.dtype is not DType.FLOAT32))),
+                ("ROOM", str(cut.room)),
                 *(stored or computed).defines("BT"),
                 *end.defines,
             ),
             args=(what.a, b, what.offsets, *scales, *map(np.int32, sizes), *end.args, call.output),
-            global_size=(tile.jobs, panels, what.batches),
+            global_size=(
+                -(-what.m // (tile.positions * cut.tiles)),
+                -(-panels // cut.panels),
+                what.batches,
+            ),
             local_size=(1, 1, 1),
             unaligned=(0, 1) if rows else (0,),
             flops=what.flops(end.flops),
             bytes_moved=what.nbytes + end.nbytes,
         ),
     ]
+
+
+@dataclass(frozen=True)
+class _Jobs:
+    """What one job does: so many tiles of rows, and for each so many panels."""
+
+    tiles: int
+    panels: int
+    room: int
+    """Floats for a copy of the job's rows of a; 0: they are read where they lie."""
+
+
+def _jobs(what: Product, tile: Tile, panels: int, context: Context) -> _Jobs:
+    """Rows are copied where a as a whole does not stay in the second-level cache, and many panels
+    read the copy: as many rows as leave enough jobs, panels shared out only where rows do not.
+    """
+    tiles, most = -(-what.m // tile.positions), _MOST_COPIED // (tile.positions * what.k)
+    least = max(_LEAST_ROWS // tile.positions, 1)
+    wanted = jobs_wanted(context.target, what.batches, context.setting("JOBS", JOBS[0]))
+    fewest = -(-_BLOCKS_WORTH_COPYING // tile.blocks)
+    possible = tiles // least * (panels // fewest)
+    if 4 * what.m * what.k < _CACHE_BYTES or most < least or 2 * possible < wanted:
+        return _Jobs(tile.tiles_per_job, 1, 0)
+    each = max(least, min(most, tiles // wanted))
+    shared = 4 * panels * what.k * tile.blocks * BLOCK // _LAST_CACHE_BYTES
+    groups = max(-(-wanted * each // (2 * tiles)), shared)
+    across = max(-(-panels // groups), fewest)
+    return _Jobs(each, across, 1 << (each * tile.positions * what.k - 1).bit_length())
 
 
 def _panel_floats(what: Product, tile: Tile, panels: int) -> int:
