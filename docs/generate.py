@@ -256,7 +256,8 @@ def memory() -> str:
 def speed() -> str:
     path = RESULTS / "speed_history.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return speed_page.text(stored("speed"), [json.loads(line) for line in lines], table)
+    history = [json.loads(line) for line in lines]
+    return speed_page.text(stored("speed"), stored("speed_profile"), history, table)
 
 
 def prediction() -> str:

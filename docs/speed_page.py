@@ -36,7 +36,9 @@ by item, since it has none; tinygrad runs through OpenCL on the very driver that
 Weights are random, which changes no time here."""
 
 
-def text(run: dict[str, Any], history: list[dict[str, Any]], table: Table) -> str:
+def text(
+    run: dict[str, Any], profiles: dict[str, Any], history: list[dict[str, Any]], table: Table
+) -> str:
     """Markdown; `table` makes one of a head and rows."""
     parts = ["# How fast, and how we know", _INTRODUCTION]
     cells = sorted(run.get("cells", {}).values(), key=lambda c: c["batch"])
@@ -49,6 +51,8 @@ def text(run: dict[str, Any], history: list[dict[str, Any]], table: Table) -> st
             parts += [f"![Ratios](speed-batch{batch}.svg)", _cells(networks, table)]
         if products:
             parts += ["## Matrix products", _PRODUCTS, _cells(products, table)]
+    if profiles:
+        parts += ["## Where the time goes", *_profiles(profiles, table)]
     if run.get("machines"):
         parts += ["## Machines", *map(_machine, run["machines"].values())]
     if history:
@@ -57,6 +61,19 @@ def text(run: dict[str, Any], history: list[dict[str, Any]], table: Table) -> st
     return "\n\n".join(parts)
 
 
+_SHOWN = 0.03
+"""Kernels with a smaller share of the time are left out."""
+_IDEAS = """\
+What stands between these figures and the goals, and what could be tried next:
+
+- **Networks of products** (`bert_small`, `vit_small`): nearly all time is in `matmul_tiled`, close
+  to the roofline. What is left is outside: LayerNorm as exporters decompose it could be one kernel.
+- **Networks of 1x1 convolutions** (`resnet50`): the strided ones and those on 7x7 pixels lie
+  lowest. Blocking over input channels, as ONNX Runtime has it, is not built.
+- **Small squeezes** (`squeezenet`, `mobilenet_v2`): many short layers. A depthwise convolution and
+  the pointwise one after it could share a launch, with the rows between them in the first cache.
+- **Small products** (`gemm-512`): the product runs near the peak, but a launch and its end take
+  some tenths of a millisecond through PoCL's queue, which NumPy does not have."""
 _PRODUCTS = (
     "`gemm-N` multiplies two N x N inputs, `gemm-N-weights` one with a constant that may be packed "
     "beforehand. NumPy and ONNX Runtime read the inputs where they lie; for Rekindle the transfers "
@@ -126,6 +143,30 @@ def _cells(cells: list[dict[str, Any]], table: Table) -> str:
     if notes:
         shown += "\n\nNot measured:\n\n" + "\n".join(notes)
     return shown
+
+
+def _profiles(record: dict[str, Any], table: Table) -> Iterable[str]:
+    yield (
+        "`benchmarks/speed_profile.py`: what is not clearly faster than ONNX Runtime, or misses "
+        "its goal, kernel by kernel. Each launch is timed by itself; in a walk they follow each "
+        "other without a pause. *Roofline* is what the measured peaks allow, over the time: above "
+        "100 % where tensors come from the caches."
+    )
+    for name, cell in record["cells"].items():
+        model, _, batch = name.partition(":")
+        yield (
+            f"### {model}, batch {batch}\n\n{cell['launches']} launches, "
+            f"{cell['kernels_ms']:.4g} ms in kernels; peak {cell['peak_gflops']:.0f} GFLOP/s."
+        )
+        yield table(
+            ("kernel", "launches", "share", "GFLOP/s", "GB/s", "roofline"),
+            (
+                (f"`{row['kernel']}`", str(row["launches"]), f"{row['share']:.0%}",
+                 f"{row['gflops']:.0f}", f"{row['gbytes_s']:.1f}", f"{row['roofline']:.0%}")
+                for row in cell["kernels"] if row["share"] >= _SHOWN
+            ),
+        )  # fmt: skip
+    yield _IDEAS
 
 
 def _disturbed(cell: Mapping[str, Any]) -> float:
