@@ -109,6 +109,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of the exported networks")
     options = parser.parse_args()
+    # An installed package has its bytecode; with this, every process would compile the sources.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     figures = processes(options.photo, options.repeats)
     for name, row in figures.items():
         print(f"{name:20} median {row['median_s'] * 1e3:7.0f} ms", end=" ")
