@@ -43,7 +43,7 @@ def measure(repeats: int, isolation: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         files = {
-            label: put(folder, f"probe{k}", _network(shape))
+            label: put(folder, f"probe{k}", network(shape))
             for k, (label, shape) in enumerate(SHAPES.items())
         }
         with (
@@ -90,7 +90,7 @@ def show(figures: dict[str, Any]) -> None:
             print(f"{label:10} {path:16} p50 {row['p50_ms']:.2f} p99 {row['p99_ms']:.2f} {extra}")
 
 
-def _network(shape: tuple[int, ...]) -> bytes:
+def network(shape: tuple[int, ...]) -> bytes:
     axes = list(range(1, len(shape))) if len(shape) > 2 else []
     if axes:
         node = helper.make_node("ReduceMean", ["x"], ["y"], axes=axes, keepdims=1)

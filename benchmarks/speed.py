@@ -174,7 +174,19 @@ def _cell(
         "commit": machine["commit"],
         "date": machine["date"],
         "machine": _digest(machine),
-        "engines": before.get("engines", {}) | row,
+        "engines": _kept(before.get("engines", {}), row) | row,
+    }
+
+
+def _kept(before: Row, row: Row) -> Row:
+    """Engines that were not measured this time, each with the reference's times of its own run."""
+    if REFERENCE not in before:
+        return before
+    beside = {"beside": before[REFERENCE]}
+    return {
+        engine: (beside if "rounds_ms" in figures else {}) | figures
+        for engine, figures in before.items()
+        if engine not in row
     }
 
 

@@ -8,6 +8,7 @@ engine cannot do it says by raising.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -68,6 +69,9 @@ def tinygrad(path: Path, feeds: Feeds, beam: int) -> Runner:
     if loader := next(loaders, None):
         os.environ.setdefault("OPENCL_PATH", str(loader))
     os.environ["DEV"] = "CL"
+    # Constants it computes on its own CPU device, with `clang`: Debian's has a number.
+    if found := next(filter(None, map(shutil.which, ("clang", "clang-19"))), None):
+        os.environ.setdefault("CC", found)
     from tinygrad import Tensor, TinyJit
     from tinygrad.helpers import Context
     from tinygrad.nn.onnx import OnnxRunner

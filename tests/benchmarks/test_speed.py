@@ -108,3 +108,17 @@ def test_a_cell_is_measured_and_compared(
     capsys.readouterr()
     speed.main()
     assert capsys.readouterr().out == "gemm-512 x1: measured at this commit\n"
+
+
+def test_engines_of_an_earlier_run_keep_the_reference_beside_which_they_ran() -> None:
+    def ran(*rounds_ms: float) -> dict[str, Any]:
+        return {"rounds_ms": list(rounds_ms)}
+
+    before = {"onnxruntime": ran(10.0, 10.0, 10.0), "ncnn": ran(20.0, 20.0, 20.0),
+              "rekindle": ran(9.0, 9.0, 9.0), "tinygrad": {"failed": "no"}}  # fmt: skip
+    row = {"onnxruntime": ran(5.0, 5.0), "rekindle": ran(4.0, 4.0)}
+    merged = speed._kept(before, row) | row
+    assert speed.ratio(merged, "ncnn") == 2.0
+    assert speed.ratio(merged, "rekindle") == 0.8
+    assert merged["tinygrad"] == {"failed": "no"}
+    assert speed._kept(merged, {"rekindle": ran(1.0)})["ncnn"]["beside"] == ran(10.0, 10.0, 10.0)
