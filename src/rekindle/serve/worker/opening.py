@@ -18,6 +18,7 @@ from rekindle._types import DType, TensorSpec
 from rekindle.graph.ir import Array, numpy_dtype
 from rekindle.runtime import Session, open_session, providers
 from rekindle.runtime.framework import detect
+from rekindle.serve import heap
 from rekindle.serve.worker.job import Job, Opened
 
 _GUESSES = (16, 32, 64, 224, 1, 128, 512)
@@ -61,6 +62,7 @@ def open_model(job: Job) -> OpenModel:
         session.close()
         raise
     provider = session.placement.provider
+    heap.give_back()  # what only loading needed is not the model's
     grown = max(resident_bytes() - before, Path(job.path).stat().st_size)
     costly = batchable and provider in _COSTLY_SHAPES
     opened = Opened(
