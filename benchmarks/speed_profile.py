@@ -59,10 +59,9 @@ def main() -> None:
     for cell in options.cells:
         model, _, batch = cell.partition(":")
         found = measure(model, int(batch or 1), options.runs, options.folder)
-        record["cells"][cell] = found
+        record["cells"][cell] = found | {"machine": describe()}
         first = found["kernels"][0]
         print(f"{cell:20} {found['kernels_ms']:8.2f} ms  {first['kernel']} {first['share']:.0%}")
-    record["machine"] = describe()
     RESULT.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

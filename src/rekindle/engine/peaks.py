@@ -19,6 +19,7 @@ import pyopencl as cl
 
 from rekindle import _config
 from rekindle._errors import KernelError
+from rekindle._files import write_whole
 from rekindle._log import debug
 from rekindle.device import Device
 from rekindle.engine.compiler import compiler_for
@@ -81,7 +82,7 @@ def peaks(device: Device, *, fresh: bool = False) -> Peaks:
     found = _measure(device, source)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(found)), encoding="utf-8")
+        write_whole(path, json.dumps(asdict(found)).encode())
     except OSError as error:
         debug(1, "peaks are not kept in %s: %s", path, error)
     return found

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rekindle._errors import DeviceError, MemoryLimitError, RekindleError, UsageError
+from rekindle._files import write_whole
 from rekindle._types import Target
 from rekindle.device import Device, select_device
 from rekindle.engine import kernels
@@ -195,9 +196,7 @@ def _ending(code: int) -> str:
 
 def _main(kernel: str, index: str, told: str) -> int:
     def tell(state: dict[str, Any]) -> None:
-        partial = Path(f"{told}.partial")
-        partial.write_text(json.dumps(state), encoding="utf-8")
-        partial.replace(told)
+        write_whole(Path(told), json.dumps(state).encode())
 
     try:
         examine(kernel, select_device(int(index)), tell)
