@@ -31,7 +31,8 @@ class ConstantNames:
     def settle(self, call: LogicalCall) -> LogicalCall:
         """The call with every constant among its inputs under the name it keeps."""
         inputs = tuple(self._value(v) if v is not None else None for v in call.inputs)
-        return replace(call, inputs=inputs) if inputs != call.inputs else call
+        parts = tuple(map(self.settle, call.parts))
+        return replace(call, inputs=inputs, parts=parts) if inputs != call.inputs else call
 
     def _value(self, value: Value) -> Value:
         array = self.graph.initializers.get(value.name)

@@ -27,7 +27,7 @@ def excess(call: LogicalCall) -> str | None:
     for value in (*call.inputs, call.output):
         if value is not None and (count := _elements(value)) >= MOST:
             return f"{value.name!r} has {count:,} elements{_stored(value)}"
-    return _window_excess(call)
+    return next(filter(None, map(excess, call.parts)), None) or _window_excess(call)
 
 
 def launch_excess(launch: Launch) -> str | None:

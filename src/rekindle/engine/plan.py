@@ -1,8 +1,9 @@
 """From a bound graph to a plan: launches in order, memory, constants. Needs no OpenCL.
 
-Data flow: graph → per node its logical calls → per call the best kernel → launches → lifetimes →
-memory plan. A node that has no lowering, or a call no kernel takes, becomes a host step: its
-NumPy reference runs between the launches, and the reason is kept for the placement.
+Data flow: graph → chains of nodes done at once → per node its logical calls → per call the best
+kernel → launches → lifetimes → memory plan. A node that has no lowering, or a call no kernel takes,
+becomes a host step: its NumPy reference runs between the launches, and the reason is kept for the
+placement.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import partial
 from rekindle._errors import UnsupportedOperatorError
 from rekindle._types import Target
 from rekindle.engine import index_range, kernels
+from rekindle.engine.chains import join
 from rekindle.engine.choices import Choice, Records, choose
 from rekindle.engine.constants import ConstantNames
 from rekindle.engine.kernels import Context, Launch, Packed, Workspace
@@ -124,8 +126,8 @@ def plan(
     the heuristics. UsageError where `target.disabled_kernels` names what is no kernel.
     """
     kernels.check_disabled(target)
-    planner = _Planner(graph, target, model, records)
-    for node in graph.nodes:
+    planner = _Planner(join(graph, Context(target, graph.constant)), target, model, records)
+    for node in planner.graph.nodes:
         planner.add(node)
     return planner.finish()
 

@@ -50,6 +50,8 @@ values decides; x, w, … are values):
                       element, or one a row of a, one a column of b; out int32
 `conv_integer`        inputs x, w of int8 or uint8, their zero points or None: one element, for w
                       also one a filter. params as for conv without epilogue; out int32
+`chain` *             `LogicalCall.parts` at once: each part's first input is the output of the one
+                      before, which nobody else reads. inputs: what else the parts read, in order
 `view`                out is x under another shape: no work, no memory
 `reorder`             out is x in another layout (the values say which)
 ====================  ==============================================================================
@@ -71,7 +73,7 @@ CALLS = (
     "elementwise", "conv", "matmul", "pool", "reduce", "arg_reduce", "softmax", "copy", "fill",
     "gather", "gather_elements", "gather_nd", "scatter_elements", "scatter_nd", "top_k",
     "cumulate", "matmul_integer", "conv_integer", "view", "reorder", "attention",
-    "normalize",
+    "normalize", "chain",
 )  # fmt: skip
 
 
@@ -89,6 +91,8 @@ class LogicalCall:
     params: Mapping[str, Any] = field(default_factory=dict)
     node: str = ""
     """The node it came from, for profiles and placement."""
+    parts: tuple[LogicalCall, ...] = ()
+    """Of a `chain`: the calls that do the same one after the other."""
 
 
 class Lowering:
