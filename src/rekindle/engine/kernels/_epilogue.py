@@ -6,7 +6,8 @@ the sum, and between computing and storing it says
     EPILOGUE_READ(at)      declares r1, r2, ...: the operands at element `at` of the output
     v = EPILOGUE;          the expression of v, r1, r2, ...
 
-with `EPILOGUE_PARAMS` among the kernel's parameters, just before the output.
+with `EPILOGUE_PARAMS` among the kernel's parameters, just before the output. Where two sums follow
+one another, `MIDDLE` is the expression of v that the first one ends with.
 """
 
 from __future__ import annotations
@@ -90,6 +91,13 @@ def epilogue(
         (f"EPILOGUE_READ({position})", " ".join(read(i, v) for i, v in enumerate(extra, 1))),
     )
     return Epilogue(defines, extra, size(expr) if expr is not None else 0)
+
+
+def middle(call: LogicalCall, lanes: int) -> Epilogue:
+    """The epilogue of a sum that another one goes on with, under its own name: no operands."""
+    expr: Expr | None = call.params.get("epilogue")
+    text = "v" if expr is None else render(expr, ["v"], [DType.FLOAT32], lanes=lanes)
+    return Epilogue((("MIDDLE", text),), (), size(expr) if expr is not None else 0)
 
 
 def _params(extra: Sequence[Value]) -> str:
