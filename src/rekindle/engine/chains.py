@@ -18,7 +18,7 @@ from rekindle.graph.ops.chain import chain
 from rekindle.graph.order import reads
 
 _LONGEST = 3
-_LINKS = ("Conv", "GlobalAveragePool")
+_LINKS = ("Conv", "GlobalAveragePool", "Mul")
 """Operators of which there are kernels for several at once."""
 
 

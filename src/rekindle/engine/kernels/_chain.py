@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from rekindle.engine.kernels._epilogue import operands
 from rekindle.engine.kernels._window import window
+from rekindle.graph.expr import Arg
+from rekindle.graph.ir import Value
 from rekindle.graph.lowering import LogicalCall
 
 
@@ -20,3 +24,17 @@ def is_plain(call: LogicalCall) -> bool:
     w = call.inputs[1]
     assert w is not None
     return call.params["group"] == 1 and window(call, w.static_shape[2:]).is_pointwise
+
+
+def gate_of(call: LogicalCall) -> tuple[Value, Value] | None:
+    """X (N, C, *S) and gate (N, C, 1, ...) of a chain of x times gate and a convolution of that."""
+    if [part.name for part in call.parts] != ["elementwise", "conv"]:
+        return None
+    first = call.parts[0]
+    values = [v for v in first.inputs if v is not None]
+    if first.params["expr"] not in (Arg(0) * Arg(1), Arg(1) * Arg(0)) or len(values) != 2:
+        return None
+    x, gate = sorted(values, key=lambda v: -math.prod(v.static_shape))
+    n, c, *space = first.output.static_shape
+    shapes = x.static_shape == (n, c, *space), gate.static_shape == (n, c, *(1,) * len(space))
+    return (x, gate) if all(shapes) else None

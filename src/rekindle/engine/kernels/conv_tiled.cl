@@ -12,12 +12,15 @@
    Global size: (jobs, blocks of M / Q, batch); a job is T tiles.
 
    Narrow x is widened a block of 16 channels at a time into s: one conversion serves 16 Q outputs.
+   So is x multiplied there by a gate for each channel (squeeze-and-excitation), which costs a tenth
+   of what storing the product and reading it again does.
 
    P, Q        the tile
    VW          floats in a vector: 8 or 16
    POINTWISE   1 x 1, stride 1, no padding: pixel i of y is made of pixel i of x
    XT, WT, YT  how x, the weights and y are stored
    NARROW      x is not stored as float
+   GATED       x is multiplied by `gate` (batch, blocks of C, 16)
    W4          weights are four bits each, see rk_nibbles
    SCALES      1: sums are multiplied by `scales` (M); 2: weights are, by `scales` (blocks of M / Q,
                groups of G blocks of C, KH, KW, Q * 16) */
@@ -39,7 +42,7 @@
 #define WEIGHTS(n) (n)
 #define WEIGHT(r) rk_load(VW, WT, wp + (r) * VW)
 #endif
-#if NARROW
+#if NARROW || GATED
 #define X(i, c) s[i][c]
 /* 16, which the compiler must not know: it would unroll the loop, keep s in vectors and shuffle
    them, at half the speed. */
@@ -54,6 +57,9 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
     const __global float *restrict bias, const __global XT *restrict zeros,
 #if SCALES
     const __global float *restrict scales, int G,
+#endif
+#if GATED
+    const __global XT *restrict gate,
 #endif
     int M, int XB, int CB, int MB, int H, int W, int OH, int OW, int KH, int KW, int SH, int SW,
     int PH, int PW, int DH, int DW, int T, EPILOGUE_PARAMS __global YT *restrict y)
@@ -96,10 +102,18 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
             at[i] = (uint)iy < (uint)H && (uint)ix < (uint)W ? xp + (iy * W + ix) * 16 : zeros;
 #endif
           }
-#if NARROW
+#if NARROW || GATED
           float s[P][16] __attribute__((aligned(64)));
+#if GATED
+          const float16 g = rk_load(16, XT, gate + (n * XB + q * Q / MB * CB + cb) * 16);
+#endif
           #pragma unroll
-          for (int i = 0; i < P; i++) *(float16 *)s[i] = rk_load(16, XT, at[i]);
+          for (int i = 0; i < P; i++)
+#if GATED
+            *(float16 *)s[i] = rk_load(16, XT, at[i]) * g;
+#else
+            *(float16 *)s[i] = rk_load(16, XT, at[i]);
+#endif
 #endif
 #if SCALES == 2
 #if POINTWISE

@@ -27,6 +27,7 @@ from rekindle.engine.kernels._weights import (
     INT8,
     padded_scales,
 )
+from rekindle.graph.ir import Value
 from rekindle.graph.lowering import LogicalCall
 
 _DECODES = (FLOAT, HALF, BFLOAT16, INT8, INT4)
@@ -54,6 +55,11 @@ def _variants(call: LogicalCall, context: Context) -> Sequence[Variant]:
 
 
 def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
+    return launches(call, context)
+
+
+def launches(call: LogicalCall, context: Context, gate: Value | None = None) -> Sequence[Launch]:
+    """The convolution of x, or, where it is 1 x 1, of x times `gate` (N, C, 1, 1), blocked."""
     problem = _problem(call, context)
     if problem.is_empty:
         return []
@@ -78,6 +84,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
                 ("VW", str(width)),
                 ("POINTWISE", str(int(win.is_pointwise))),
                 ("NARROW", str(int(problem.x.dtype is not DType.FLOAT32))),
+                ("GATED", str(int(gate is not None))),
                 *problem.weights.defines(),
                 *problem.defines,
                 *end.defines,
@@ -88,6 +95,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
                 padded_vector(problem.bias, problem.bias_array, m_blocks * BLOCK),
                 zeros(BLOCK),
                 *_scales(problem, panel),
+                *((gate,) if gate is not None else ()),
                 *map(np.int32, sizes),
                 *end.args,
                 call.output,
