@@ -6,20 +6,24 @@ faster than others one by one is joined; everything else stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from rekindle._errors import UnsupportedOperatorError
 from rekindle.engine import kernels
 from rekindle.engine.kernels import Context
 from rekindle.graph import ops
-from rekindle.graph.ir import Graph, Node
+from rekindle.graph.ir import OWN_DOMAIN, Graph, Node
 from rekindle.graph.lowering import Lowering
 from rekindle.graph.ops.chain import chain
 from rekindle.graph.order import reads
 
-_LONGEST = 3
-_LINKS = ("Conv", "GlobalAveragePool", "Mul")
-"""Operators of which there are kernels for several at once."""
+_PATTERNS = (
+    ("GlobalAveragePool", "Conv", "Conv"),  # squeeze and excite
+    ("Conv", "Conv in groups"),  # expansion, depthwise
+    ("Conv in groups", "Conv"),  # depthwise, projection
+    ("Mul", "Conv"),  # by the gate, projection
+)
+"""What there are kernels for. Others are not asked about, which would take longer than to plan."""
 
 
 def join(graph: Graph, context: Context) -> Graph:
@@ -31,13 +35,15 @@ def join(graph: Graph, context: Context) -> Graph:
     chains: dict[str, Node] = {}
     taken: set[str] = set()
     for node in graph.nodes:
-        if node.op_type not in _LINKS or node.outputs[0] in taken:
-            continue
-        for nodes in _lines(graph, node, readers):
-            made = chain(nodes, [graph.values[n.outputs[0]] for n in nodes[:-1]])
-            if taken.isdisjoint(n.outputs[0] for n in nodes) and _is_done(graph, made, context):
-                taken.update(n.outputs[0] for n in nodes)
-                chains[nodes[-1].outputs[0]] = made
+        for pattern in _PATTERNS:
+            line = _line(graph, node, pattern, readers)
+            names = [each.outputs[0] for each in line]
+            if not line or not taken.isdisjoint(names):
+                continue
+            made = chain(line, [graph.values[name] for name in names[:-1]])
+            if _is_done(graph, made, context):
+                taken.update(names)
+                chains[names[-1]] = made
                 break
     if not chains:
         return graph
@@ -52,22 +58,30 @@ def join(graph: Graph, context: Context) -> Graph:
     return result
 
 
-def _lines(
-    graph: Graph, node: Node, readers: Mapping[str, Sequence[Node]]
-) -> Iterator[tuple[Node, ...]]:
-    """Lines that begin with `node`, the longest first; what lies between nobody else reads."""
-    line = [node]
-    while len(line) < _LONGEST:
-        name = line[-1].outputs[0]
-        following = readers.get(name, ())
-        if len(following) != 1 or name in graph.outputs or following[0].op_type != "Conv":
-            break
-        if [n for n in following[0].inputs if n].count(name) != 1 or following[0].inputs[0] != name:
-            break
-        line.append(following[0])
-    while len(line) > 1:
-        yield tuple(line)
-        line.pop()
+def _line(
+    graph: Graph, node: Node, pattern: Sequence[str], readers: Mapping[str, Sequence[Node]]
+) -> tuple[Node, ...]:
+    """The nodes from `node` on that the pattern names, if what lies between nobody else reads."""
+    line: list[Node] = []
+    for kind in pattern:
+        if line:
+            name = line[-1].outputs[0]
+            following = readers.get(name, ())
+            if len(following) != 1 or name in graph.outputs:
+                return ()
+            node = following[0]
+            if [k for k, read in enumerate(node.inputs) if read == name] != [0]:
+                return ()
+        if _kind(node) != kind:
+            return ()
+        line.append(node)
+    return tuple(line)
+
+
+def _kind(node: Node) -> str:
+    if node.op_type == "Conv" and int(node.attr("group", 1)) > 1:
+        return "Conv in groups"
+    return node.op_type if node.domain in ("", OWN_DOMAIN) else node.qualified
 
 
 def _is_done(graph: Graph, node: Node, context: Context) -> bool:
