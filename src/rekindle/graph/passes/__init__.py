@@ -38,6 +38,7 @@ DEVICE = (
     "dead_nodes",  # a value's readers are now all real: fusion counts them
     "pad_conv",
     "conv_batch_norm",
+    "layer_norm_fusion",  # while its means are plain
     "global_average_pool",  # a spatial mean that takes blocked images
     "attention_fusion",  # while its products are plain
     "transpose_matmul",  # before its MatMul gets an epilogue

@@ -98,6 +98,15 @@ def constant_input(graph: Graph, node: Node, index: int) -> Array | None:
     return graph.constant(node.inputs[index]) if has_input(node, index) else None
 
 
+def reduction_axes(graph: Graph, node: Node) -> tuple[int, ...] | None:
+    """Axes of a reduction, an attribute until opset 17, then an input; None where not known."""
+    if has_input(node, 1):
+        constant = constant_input(graph, node, 1)
+        return None if constant is None else tuple(int(a) for a in constant.flat)
+    axes: tuple[int, ...] | None = node.attr("axes")
+    return axes
+
+
 def elements(shape: Shape | None) -> int | None:
     """Number of elements; None where a dimension is open."""
     if shape is None or not all(isinstance(d, int) for d in shape):

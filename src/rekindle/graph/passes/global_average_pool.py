@@ -10,7 +10,7 @@ from dataclasses import replace
 from rekindle._types import Target
 from rekindle.graph.ir import Graph, Node, Value
 from rekindle.graph.passes import register
-from rekindle.graph.passes._rewrite import constant_input, has_input, is_default, prune
+from rekindle.graph.passes._rewrite import is_default, prune, reduction_axes
 
 
 def run(graph: Graph, target: Target | None) -> Graph:
@@ -24,7 +24,7 @@ def _rewrite(graph: Graph, node: Node) -> list[Node]:
         return [node]
     value = graph.values[node.inputs[0]]
     rank = len(value.shape or ())
-    axes = _axes(graph, node)
+    axes = reduction_axes(graph, node)
     spatial = set(range(2, rank))
     if axes is None or not value.dtype.is_float or rank < 3 or {a % rank for a in axes} != spatial:
         return [node]
@@ -36,15 +36,6 @@ def _rewrite(graph: Graph, node: Node) -> list[Node]:
     graph.values[image] = Value(image, value.dtype, (*value.shape[:2], *(1,) * len(spatial)))
     flatten = Node("Flatten", (image,), node.outputs, {"axis": 1})
     return [replace(pool, outputs=(image,)), flatten]
-
-
-def _axes(graph: Graph, node: Node) -> tuple[int, ...] | None:
-    """Axes of a reduction, an attribute until opset 17, then an input; None where not known."""
-    if has_input(node, 1):
-        constant = constant_input(graph, node, 1)
-        return None if constant is None else tuple(int(a) for a in constant.flat)
-    axes: tuple[int, ...] | None = node.attr("axes")
-    return axes
 
 
 register("global_average_pool", run)
