@@ -34,7 +34,7 @@ from rekindle._types import DType, Layout, Target
 from rekindle.device.discovery import list_devices
 from rekindle.engine import kernels
 from rekindle.engine.compiler import compiler_for
-from rekindle.engine.kernels import Context, Launch, Packed, Workspace
+from rekindle.engine.kernels import Context, Launch, Packed, Variant, Workspace
 from rekindle.graph.ir import Value, dtype_of, numpy_dtype
 from rekindle.graph.lowering import LogicalCall
 
@@ -106,8 +106,9 @@ def chosen(call: LogicalCall, constants: Mapping[str, Array], target: Target) ->
     return found[0] if found else None
 
 
-def run_case(case: Case, device: cl.Device) -> Array:
-    spec, context = kernels.REGISTRY.get(case.kernel), Context(case.target, case.constants.get)
+def run_case(case: Case, device: cl.Device, variant: Variant = ()) -> Array:
+    spec = kernels.REGISTRY.get(case.kernel)
+    context = Context(case.target, case.constants.get, variant)
     assert spec.call == case.call.name
     assert spec.score(case.call, context) > 0, f"{case.kernel} does not take {case.call}"
     launches = list(spec.launches(case.call, context))

@@ -25,7 +25,7 @@ from kernel_harness import (
 from numpy.lib.stride_tricks import sliding_window_view
 
 from rekindle._types import DType, Target
-from rekindle.engine.kernels import REGISTRY, Context, conv_winograd
+from rekindle.engine.kernels import REGISTRY, Context, Variant, conv_winograd
 from rekindle.graph.expr import Arg, Cast, Expr, sigmoid
 from rekindle.graph.lowering import LogicalCall
 
@@ -154,6 +154,60 @@ def test_tiled(x: Sequence[int], w: Sequence[int], options: Any, target: Target)
     check(*make("conv_tiled", x, w, blocks=(16, 16), target=target, **options))
 
 
+PACKED = [
+    shapes("by two, channels 19 to 77", (2, 19, 9, 13), (77, 19, 1, 1), strides=(2, 2)),
+    shapes("strides 3 and 1, two groups", (1, 64, 7, 5), (160, 32, 1, 1), strides=(3, 1), group=2),
+    shapes("strides 1 and 4, dilated", (1, 33, 3, 127), (65, 33, 1, 1), strides=(1, 4),
+           dilations=(2, 3)),
+    shapes("one pixel is left", (3, 16, 3, 2), (80, 16, 1, 1), strides=(5, 2), bias=False),
+    shapes("1-D", (2, 20, 29), (77, 20, 1), strides=(2,)),
+    shapes("dense, many planes", (1, 250, 29, 31), (410, 250, 1, 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", [CPU8, CPU16], ids=["8", "16"])
+@pytest.mark.parametrize(("x", "w", "options"), PACKED)
+def test_tiled_from_packed_pixels(
+    x: Sequence[int], w: Sequence[int], options: Any, target: Target
+) -> None:
+    case, expected = make("conv_tiled", x, w, blocks=(16, 16), target=target, **options)
+    assert kernels_of(case) == ["conv_pack", "conv_tiled"]
+    check(case, expected)
+
+
+def test_variants_decide_whether_pixels_are_packed() -> None:
+    """Of 8 blocks of outputs, 8 or 4 panels are worth it, 2 are not: all compute alike."""
+    case, expected = make(
+        "conv_tiled", (1, 20, 9, 13), (127, 20, 1, 1), strides=(2, 2), blocks=(16, 16)
+    )
+    for p, q, launches in ((5, 1, 2), (3, 2, 2), (1, 4, 1)):
+        variant = (("P", p), ("Q", q), ("JOBS", 8))
+        assert len(kernels_of(case, variant)) == launches
+        agree(run_case(case, pocl_device(), variant), expected)
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "options"),
+    [
+        shapes("two panels", (1, 16, 9, 9), (32, 16, 1, 1), strides=(2, 2)),
+        shapes("padded", (1, 16, 9, 9), (80, 16, 1, 1), strides=(2, 2), pads=(0, 0, 1, 1)),
+        shapes("nothing left out", (1, 16, 1, 1), (80, 16, 1, 1), strides=(2, 2)),
+        shapes("few planes", (1, 240, 29, 31), (410, 240, 1, 1)),
+        shapes("few panels", (1, 512, 56, 56), (112, 512, 1, 1)),
+        shapes("small", (1, 256, 7, 7), (1024, 256, 1, 1)),
+    ],
+)
+def test_pixels_are_not_packed(x: Sequence[int], w: Sequence[int], options: Any) -> None:
+    case, _ = make("conv_tiled", x, w, blocks=(16, 16), **options)
+    assert kernels_of(case) == ["conv_tiled"]
+
+
+def kernels_of(case: Case, variant: Variant = ()) -> list[str]:
+    """Sources of the launches that the case's kernel makes."""
+    context = Context(case.target, case.constants.get, variant)
+    return [x.kernel for x in REGISTRY.get(case.kernel).launches(case.call, context)]
+
+
 WINOGRAD = [
     shapes("no whole tile", (1, 16, 9, 11), (32, 16, 3, 3), pads=(1, 1, 1, 1)),
     shapes("channels 13 to 17", (2, 13, 6, 6), (17, 13, 3, 3), pads=(1, 1, 1, 1)),
@@ -261,8 +315,7 @@ def in_slices(x: Sequence[int], w: Sequence[int], options: Any) -> tuple[Case, A
     epilogue = sigmoid(Arg(0) + Arg(1)) * Arg(2)
     options = options | {"epilogue": epilogue, "operands": ("same", "one")}
     case, sums = make("conv_lanes", x, w, blocks=(4, 4), target=RX580, **options)
-    launches = REGISTRY.get("conv_lanes").launches(case.call, Context(RX580, case.constants.get))
-    assert [launch.kernel for launch in launches] == ["conv_lanes", "conv_sum"]
+    assert kernels_of(case) == ["conv_lanes", "conv_sum"]
     residual, factor = (case.feeds[k].astype(np.float64) for k in ("e0", "e1"))
     return case, factor / (1 + np.exp(-(sums + residual)))
 
@@ -289,15 +342,19 @@ KERNELS = [
     shapes("depthwise_lanes", (2, 19, 7, 6), (19, 1, 3, 3), group=19, blocks=(4, 4), target=GCN),
 ]
 
+PACKED_TOO = shapes(
+    "conv_tiled packed", (2, 5, 7, 6), (70, 5, 1, 1), blocks=(16, 16), strides=(2, 2)
+)
 
-@pytest.mark.parametrize(("x", "w", "options"), KERNELS)
+
+@pytest.mark.parametrize(("x", "w", "options"), [*KERNELS, PACKED_TOO])
 def test_epilogue(
     x: Sequence[int], w: Sequence[int], options: Any, request: pytest.FixtureRequest
 ) -> None:
     """A residual and a factor of one element; sigmoid(0) is not 0, but padded channels must be."""
     epilogue = sigmoid(Arg(0) + Arg(1)) * Arg(2)
     options = options | {"epilogue": epilogue, "operands": ("same", "one")}
-    case, sums = make(request.node.callspec.id, x, w, **options)
+    case, sums = make(request.node.callspec.id.split()[0], x, w, **options)
     residual, factor = (case.feeds[k].astype(np.float64) for k in ("e0", "e1"))
     check(case, factor / (1 + np.exp(-(sums + residual))))
 

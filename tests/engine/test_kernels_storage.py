@@ -166,6 +166,19 @@ def test_convolutions(
     check_together(pairs)
 
 
+def test_narrow_pixels_are_packed_as_float() -> None:
+    """In half precision and as bfloat16, where many panels of outputs read them."""
+    shapes: tuple[Any, ...] = ("conv_tiled", (1, 40, 4, 5), (250, 40, 1, 1))
+    options: dict[str, Any] = {"blocks": (16, 16), "target": CPU8}
+    bfloat16: dict[str, Any] = {"x_type": ml_dtypes.bfloat16, "y_type": ml_dtypes.bfloat16}
+    pairs = [convolution(*shapes, kind, **options) for kind in ("float32", "int4 groups")]
+    pairs.append(convolution(*shapes, "int8", **options, **bfloat16))
+    for case, _ in pairs:
+        made = REGISTRY.get("conv_tiled").launches(case.call, Context(CPU8, case.constants.get))
+        assert [dict(launch.defines)["XT"] for launch in made][1:] == ["float"]
+    check_together(pairs)
+
+
 def test_winograd() -> None:
     """Its transforms enlarge the rounding of filters that are stored as half."""
     options: dict[str, Any] = {"blocks": (16, 16), "target": CPU8, "y_type": np.float32}

@@ -47,6 +47,19 @@ def test_memory_is_near_the_lower_bound_and_known_exactly(target: Target) -> Non
     )
 
 
+def test_memory_holds_the_copy_of_strided_pixels() -> None:
+    """In 7 tiles of 5 pixels, beside what it is made of and then what is made of it."""
+    w = np.ones((80, 19, 1, 1), np.float32)
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("Conv", ["r", "w"], ["y"], strides=[2, 2]),
+    ]
+    made = planned(model(nodes, {"x": [1, 19, 9, 13]}, {"y": [1, 80, 5, 7]}, {"w": w}), CPU)
+    (copied,) = (each for each in made.lifetimes if each.name.endswith("#pixels"))
+    assert (copied.nbytes, copied.last - copied.first) == (32 * 5 * 7 * 4, 1)
+    assert made.memory.arena_bytes >= copied.nbytes + 32 * 9 * 13 * 4
+
+
 def test_every_launch_argument_has_memory() -> None:
     made = planned(classifier(), POLARIS, x=(1, 3, 17, 19))
     for launch in made.launches():

@@ -102,6 +102,7 @@ def _conv(block: int) -> list[Case]:
     residual = _Input(_draw(1, 19, 7, 11, seed=2), block=block)
     plain = [
         conv("1x1", _draw(2, 13, 5, 7), _draw(19, 13, 1, 1)),
+        conv("1x1 by two and three", _draw(2, 19, 9, 13), _draw(77, 19, 1, 1), strides=(2, 3)),
         conv("long sums", _draw(1, 260, 3, 5), _draw(19, 260, 1, 1)),
         conv("3x3", _draw(1, 33, 13, 17), _draw(37, 33, 3, 3), **around),
         conv("3x3 by two", _draw(1, 5, 13, 17), _draw(33, 5, 3, 3), strides=(2, 2), **around),
@@ -141,6 +142,7 @@ def _narrow_conv(block: int) -> list[Case]:
     eight, scale = _whole(37, 33, 1, 1), _draw(37, 1, 1, 1) / np.float32(100)
     return [
         conv("half", x, w.astype(np.float16)),
+        conv("half, many outputs", x, _draw(260, 33, 1, 1).astype(np.float16)),
         conv("half, 3x3", x, _draw(19, 33, 3, 3).astype(np.float16)),
         conv("half, stem", _draw(1, 3, 11, 13), _draw(19, 3, 3, 3), rows=True),
         conv("half, depthwise", _draw(1, 19, 9, 7), _draw(19, 1, 3, 3), group=19),

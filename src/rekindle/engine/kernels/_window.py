@@ -42,14 +42,14 @@ class Window:
         return Window(space, (1,), space, (1,), (0,), (0,), (1,))
 
     @property
+    def is_one_tap(self) -> bool:
+        """Every output position reads one input position, which lies in no padding."""
+        return all(k == 1 for k in self.kernel) and not any((*self.pads, *self.pads_end))
+
+    @property
     def is_pointwise(self) -> bool:
         """Every output position reads the input position of the same index, and no other."""
-        return (
-            all(k == 1 for k in self.kernel)
-            and all(s == 1 for s in self.strides)
-            and not any((*self.pads, *self.pads_end))
-            and self.size == self.out
-        )
+        return self.is_one_tap and all(s == 1 for s in self.strides) and self.size == self.out
 
 
 def window(call: LogicalCall, kernel: Sequence[int]) -> Window:

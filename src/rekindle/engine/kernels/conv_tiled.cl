@@ -18,6 +18,7 @@
    P, Q        the tile
    VW          floats in a vector: 8 or 16
    POINTWISE   1 x 1, stride 1, no padding: pixel i of y is made of pixel i of x
+   PACKED      1 x 1, no padding, and x comes from conv_pack; POINTWISE is 1, too
    XT, WT, YT  how x, the weights and y are stored
    NARROW      x is not stored as float
    GATED       x is multiplied by `gate` (batch, blocks of C, 16)
@@ -65,10 +66,11 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
     int PH, int PW, int DH, int DW, int T, EPILOGUE_PARAMS __global YT *restrict y)
 {
   const int q = get_global_id(1), n = get_global_id(2);
-  const int pixels = OH * OW, plane = H * W * 16, tiles = (pixels + P - 1) / P;
+  const int pixels = OH * OW, plane = (PACKED ? P : H * W) * 16;
+  const int tiles = (pixels + P - 1) / P;
   const int end = min(((int)get_global_id(0) + 1) * T, tiles);
   /* x has XB blocks of channels; MB output blocks read the CB input blocks of their group. */
-  x += (n * XB + q * Q / MB * CB) * plane;
+  x += (n * XB * (PACKED ? tiles : 1) + q * Q / MB * CB) * plane;
   for (int t = get_global_id(0) * T; t < end; t++) {
     const int p0 = min(t * P, pixels - P);
     V a[P][R];
@@ -84,7 +86,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
       x0[i] = (p0 + i) % OW * SW - PW;
     }
 #endif
-    const __global XT *xp = x;
+    const __global XT *xp = x + (PACKED ? t * XB * plane : 0);
     const __global WT *wp = w + WEIGHTS(q * CB * KH * KW * Q * 256);
     for (int cb = 0; cb < CB; cb++, xp += plane)
 #if !POINTWISE
@@ -96,7 +98,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(conv)(
           #pragma unroll
           for (int i = 0; i < P; i++) {
 #if POINTWISE
-            at[i] = xp + (p0 + i) * 16;
+            at[i] = xp + (PACKED ? i : p0 + i) * 16;
 #else
             const int iy = y0[i] + ky * DH, ix = x0[i] + kx * DW;
             at[i] = (uint)iy < (uint)H && (uint)ix < (uint)W ? xp + (iy * W + ix) * 16 : zeros;

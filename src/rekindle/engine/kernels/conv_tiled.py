@@ -12,6 +12,7 @@ from rekindle.engine.kernels import Argument, Context, Kernel, Launch, Variant, 
 from rekindle.engine.kernels import _conv as conv
 from rekindle.engine.kernels._epilogue import epilogue
 from rekindle.engine.kernels._packing import conv_panels, conv_scales, padded_vector, zeros
+from rekindle.engine.kernels._pixels import input_of
 from rekindle.engine.kernels._tile import (
     BLOCK,
     TUNABLES,
@@ -67,6 +68,7 @@ def launches(call: LogicalCall, context: Context, gate: Value | None = None) -> 
     c_blocks = -(-problem.c_group // BLOCK)
     m_blocks = -(-m // BLOCK)
     tile = choose_tile(context.target, *_size(problem), wanted=context.variant)
+    before, x = ([], problem.x) if gate else input_of(problem, tile, context.target)
     width = vector_width(context.target)
     end = epilogue(call, 3, width)
     panel = tile.blocks * BLOCK
@@ -75,6 +77,7 @@ def launches(call: LogicalCall, context: Context, gate: Value | None = None) -> 
         *win.strides, *win.pads, *win.dilations, tile.tiles_per_job,
     )  # fmt: skip
     return [
+        *before,
         Launch(
             kernel="conv_tiled",
             entry="conv",
@@ -82,15 +85,17 @@ def launches(call: LogicalCall, context: Context, gate: Value | None = None) -> 
                 ("P", str(tile.positions)),
                 ("Q", str(tile.blocks)),
                 ("VW", str(width)),
-                ("POINTWISE", str(int(win.is_pointwise))),
-                ("NARROW", str(int(problem.x.dtype is not DType.FLOAT32))),
+                ("POINTWISE", str(int(win.is_pointwise or bool(before)))),
+                ("PACKED", str(int(bool(before)))),
+                ("NARROW", str(int(x is problem.x and x.dtype is not DType.FLOAT32))),
                 ("GATED", str(int(gate is not None))),
                 *problem.weights.defines(),
-                *problem.defines,
+                problem.defines[0] if x is problem.x else ("XT", FLOAT),
+                problem.defines[1],
                 *end.defines,
             ),
             args=(
-                problem.x,
+                x,
                 conv_panels(problem, BLOCK, panel),
                 padded_vector(problem.bias, problem.bias_array, m_blocks * BLOCK),
                 zeros(BLOCK),
@@ -103,8 +108,8 @@ def launches(call: LogicalCall, context: Context, gate: Value | None = None) -> 
             global_size=(tile.jobs, m_blocks // tile.blocks, problem.n),
             local_size=(1, 1, 1),
             flops=problem.flops(end.flops),
-            bytes_moved=problem.nbytes + end.nbytes,
-        )
+            bytes_moved=x.nbytes + problem.w.nbytes + problem.y.nbytes + end.nbytes,
+        ),
     ]
 
 
