@@ -38,6 +38,7 @@ def test_every_family_has_something_to_tune() -> None:
     named = {s.kernel for call, context in CALLS for row in settings(call, context) for s in row}
     assert {"conv_tiled", "conv_stem", "conv_winograd", "depthwise_tiled", "matmul_tiled"} <= named
     assert {"conv_lanes", "matmul_lanes", "matmul_local", "matmul_rows", "depthwise_lanes"} <= named
+    assert "depthwise_pointwise_lanes" in named
 
 
 @pytest.mark.parametrize(("call", "context"), CALLS, ids=IDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from graphs import POLARIS, classifier, model
@@ -10,6 +11,7 @@ from kernel_harness import CPU8, CPU16
 from onnx import helper
 
 from rekindle._types import Target
+from rekindle.engine import kernels
 from rekindle.engine.choices import Setting, settings
 from rekindle.engine.kernels import Context
 from rekindle.engine.plan import plan
@@ -58,6 +60,13 @@ def planned_calls(graph: Graph, target: Target) -> list[tuple[LogicalCall, Conte
 
 def every_call() -> Iterator[tuple[LogicalCall, Context]]:
     graphs = (onnx_io.load_bytes(classifier(channels=32).SerializeToString()), products())
+    joined = {
+        name for name in kernels.REGISTRY.names() if kernels.REGISTRY.get(name).call == "chain"
+    }
     for target in TARGETS:
         for graph in graphs:
             yield from planned_calls(graph, target)
+        apart = replace(target, disabled_kernels=tuple(sorted(joined)))
+        for call, context in planned_calls(graphs[0], apart):
+            if call.params.get("group", 1) > 1:
+                yield call, context

@@ -24,7 +24,8 @@ from rekindle._types import Target
 from rekindle.device import Device, select_device
 from rekindle.engine import kernels
 from rekindle.engine.plan import DeviceStep, Plan, plan
-from rekindle.engine.selftest_cases import Case, cases
+from rekindle.engine.selftest_cases import cases
+from rekindle.engine.selftest_nodes import Case
 from rekindle.graph import ops
 from rekindle.graph.ir import Array
 from rekindle.graph.reference import difference

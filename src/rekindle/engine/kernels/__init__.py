@@ -77,6 +77,8 @@ class Launch:
     unaligned: tuple[int, ...] = ()
     """Positions in `args` that may lie at any address of their elements, as users' arrays do; what
     other kernels read and write lies at multiples of 64 bytes."""
+    flops_again: int = 0
+    """Operations of the plain sum that it does more than once: time, but no work."""
     chosen: str = ""
     """Name of the spec that made it, in a plan."""
     tuned: str = ""

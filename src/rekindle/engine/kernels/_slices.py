@@ -17,10 +17,10 @@ from rekindle.engine.kernels._weights import padded_scales
 
 BLOCK = 4
 WAVE = 64
-_SIMDS = 4
-_LAUNCH_CLOCKS = 11000
+SIMDS = 4
+LAUNCH_CLOCKS = 11000
 """From one kernel to the next: some 8 us at 1.34 GHz. Assumed."""
-_BYTES_PER_CLOCK = 160
+BYTES_PER_CLOCK = 160
 """Of the whole card, 220 GB/s at 1.34 GHz."""
 MOST_SLICES = 32
 PANELS = (32, 16, 8, 4)
@@ -58,7 +58,7 @@ class Loop:
 
 def clocks(loop: Loop, count: int, target: Target) -> float:
     """Clocks that `count` waves take on the target: an estimate, to compare tiles by."""
-    rounds = -(-count // (_SIMDS * target.compute_units))
+    rounds = -(-count // (SIMDS * target.compute_units))
     together = min(rounds, loop.waves)
     trip = max(4 * loop.valu, (4 * loop.valu + loop.latency) / together)
     return rounds * (loop.trips * trip + 4 * loop.once)
@@ -66,7 +66,7 @@ def clocks(loop: Loop, count: int, target: Target) -> float:
 
 def sum_clocks(nbytes: int, slices: int) -> float:
     """What adding slices of `nbytes` in all costs: a launch, and memory written and read again."""
-    return (slices > 1) * (_LAUNCH_CLOCKS + 2 * nbytes / _BYTES_PER_CLOCK)
+    return (slices > 1) * (LAUNCH_CLOCKS + 2 * nbytes / BYTES_PER_CLOCK)
 
 
 def slicings(blocks: int) -> Iterator[tuple[int, int]]:

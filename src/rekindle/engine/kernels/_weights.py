@@ -20,6 +20,11 @@ from rekindle.graph.ir import Array, dtype_of, numpy_dtype
 
 FLOAT, HALF, BFLOAT16, INT8, INT4 = "float", "half", "rk1_bfloat16", "char", "rk1_int4"
 """Names of storage types in the sources. INT4: two in a byte, see rk_nibbles."""
+SCALAR = (FLOAT, BFLOAT16)
+"""What sources decode whose weights travel through scalar registers: there a bfloat16 costs
+nothing, where a half takes vector loads (27 % of peak on gfx803) and a byte three instructions for
+one multiply-add. Halves are widened, and integers of eight bits become bfloat16, which has all of
+them."""
 _PACKED_AS: dict[str, np.dtype[Any]] = {
     FLOAT: np.dtype(np.float32), HALF: np.dtype(np.float16), BFLOAT16: np.dtype(np.uint16),
     INT8: np.dtype(np.int8),

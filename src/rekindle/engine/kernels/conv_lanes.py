@@ -30,13 +30,8 @@ from rekindle.engine.kernels._slices import (
     vectors,
     workspace,
 )
-from rekindle.engine.kernels._weights import BFLOAT16, FLOAT, HALF
+from rekindle.engine.kernels._weights import FLOAT, HALF, SCALAR
 from rekindle.graph.lowering import LogicalCall
-
-_DECODES = (FLOAT, BFLOAT16)
-"""On the scalar unit a bfloat16 is decoded for nothing, where a half takes vector loads (27 % of
-peak on gfx803) and a byte three instructions for one multiply-add: halves are widened, and integers
-of eight bits become bfloat16, which has all of them."""
 
 
 def _score(call: LogicalCall, context: Context) -> float:
@@ -52,7 +47,7 @@ def _problem(call: LogicalCall, context: Context) -> tuple[conv.Problem, int]:
     """The call in numbers, and channels in a block of x."""
     x_block = conv.blocks(call)[0] or 1
     merged = conv.groups_to_merge(call, x_block, BLOCK)
-    return conv.problem(call, context, merged, decodes=_DECODES), x_block
+    return conv.problem(call, context, merged, decodes=SCALAR), x_block
 
 
 def _variant(cut: Cut) -> Variant:

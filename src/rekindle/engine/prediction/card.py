@@ -66,7 +66,7 @@ def cost(launch: Launch, rates: Rates, table: Table) -> Cost:
     if figures.looped and got.share > 0:
         lanes = useful_lanes(launch)
         share = got.share * lanes
-        arithmetic_s = launch.flops / (rates.flops_s * share)
+        arithmetic_s = (launch.flops + launch.flops_again) / (rates.flops_s * share)
         return Cost(arithmetic_s, _memory_s(launch, figures, got, rates), basis, share, got.waves,
                     got.filled * lanes)  # fmt: skip
     arithmetic_s = got.clocks / rates.clock_hz

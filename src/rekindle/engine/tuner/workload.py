@@ -26,6 +26,8 @@ _PER_OCTAVE = 4
 def workload(call: LogicalCall, context: Context) -> str | None:
     """The class of a call as text; None for a call that nothing is tuned for."""
     terms = _TERMS.get(call.name)
+    if any(part.name != "conv" for part in call.parts):
+        return None
     if terms is None or 0 in call.output.static_shape:
         return None
     return f"{call.name} {terms(call, context)}"
@@ -76,7 +78,12 @@ def _attention(call: LogicalCall, _: Context) -> str:
     )
 
 
+def _chain(call: LogicalCall, context: Context) -> str:
+    return " + ".join(_conv(part, context) for part in call.parts)
+
+
 _TERMS: Mapping[str, Callable[[LogicalCall, Context], str]] = {
+    "chain": _chain,
     "conv": _conv,
     "matmul": _matmul,
     "attention": _attention,
