@@ -19,12 +19,12 @@ from rekindle.graph.ir import Value
 
 _STRIDED = 3
 """Panels of outputs from which on a copy of strided pixels pays. Measured on two AVX2 cores, the
-least time with it over that without: 0.6 from 256 channels to 512 at 56 x 56, from 512 to 1024 and
-from 1024 to 2048, 0.5 to 0.6 for eight images, 0.6 to 0.8 in ResNet-18; with four panels 0.7 to
-0.9, with three 0.7 to 1.0, with two 0.8 to 1.1."""
+least time with it over that without: 0.6 to 0.7 from 256 channels to 512 at 56 x 56, from 512 to
+1024 and from 1024 to 2048 (0.5 to 0.6 for eight images), 0.6 to 0.8 in ResNet-18; with four panels
+0.7 to 0.9, with three 0.7 to 1.0, with two 0.8 to 1.1."""
 _NARROW = 16
 """The same for a dense convolution of values that are not float32, which each panel would widen
-anew: 0.8 to 1.0 with as many, 1.0 to 1.2 with half of them where planes are few."""
+anew: 0.8 to 1.0 with as many (1.0 to 1.1 in images of 13 x 13), 1.0 to 1.2 with half of them."""
 _DENSE, _PLANES, _READ_BYTES = 8, 16, 6 << 20
 """The same for all dense ones, with the blocks of channels and what all panels read: 0.8 to 0.9
 from 512 channels to 256 at 28 x 28, from 1024 to 512 and from 2048 to 512, 0.8 to 1.0 from 256 to
