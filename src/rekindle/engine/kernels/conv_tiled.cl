@@ -12,8 +12,8 @@
    Global size: (jobs, blocks of M / Q, batch); a job is T tiles.
 
    Narrow x is widened a block of 16 channels at a time into s: one conversion serves 16 Q outputs.
-   So is x multiplied there by a gate for each channel (squeeze-and-excitation), which costs a tenth
-   of what storing the product and reading it again does.
+   So is x multiplied there by a gate for each channel (squeeze-and-excitation): with few panels of
+   outputs that costs less than to store the product and read it again.
 
    P, Q        the tile
    VW          floats in a vector: 8 or 16
