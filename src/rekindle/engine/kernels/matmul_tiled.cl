@@ -102,7 +102,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void NAME(matmul)(
       float s[P][RUN] __attribute__((aligned(64)));
       #pragma unroll
       for (int i = 0; i < P; i++) {
-        if (!TRANSPOSE_A && ROOM == 0 && run == RUN)
+        if (!(TRANSPOSE_A | ROOM) && run == RUN)
           *(float16 *)s[i] = rk_load_any(16, AT, a + (p0 + i) * K + k0);
         else
           for (int k = 0; k < run; k++) s[i][k] = A(i, k0 + k);
