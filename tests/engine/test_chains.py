@@ -168,3 +168,26 @@ def test_depthwise_sums_made_for_each_panel_take_time_and_are_no_work() -> None:
         assert cost > launch_cost(replace(launch, flops_again=0), rates).arithmetic_s
     by_node = [sum(launch.flops for launch in made.launches()) for made in (joined, apart)]
     assert by_node[0] == pytest.approx(by_node[1], rel=0.02)
+
+
+def squeeze(side: int) -> Graph:
+    """The mean of an image of that many pixels a side, and two products of it."""
+    rng = np.random.default_rng(3)
+    weights = {n: rng.standard_normal(s).astype(np.float32)
+               for n, s in (("w", (8, 96, 1, 1)), ("v", (96, 8, 1, 1)))}  # fmt: skip
+    shapes = {"x": (1, 96, side, side), "g": (1, 96, 1, 1), "s": (1, 8, 1, 1), "e": (1, 96, 1, 1)}
+    values = {n: Value(n, DType.FLOAT32, s, Layout(4)) for n, s in shapes.items()}
+    values |= {n: Value(n, DType.FLOAT32, a.shape) for n, a in weights.items()}
+    nodes = [Node("GlobalAveragePool", ("x",), ("g",), name="g")]
+    nodes += [conv("s", "g", "w"), conv("e", "s", "v")]
+    opsets = {"": 17, "rekindle": 1}
+    return Graph("g", ("x",), ("e",), nodes, values, weights, opsets)
+
+
+def test_the_longest_line_that_pays_is_joined() -> None:
+    """A large image has its mean made by the whole card."""
+    assert kinds(squeeze(14)) == ["g + s + e"]
+    assert kinds(squeeze(56)) == ["g", "s + e"]
+    assert kinds(squeeze(14), replace(CARD, disabled_kernels=("squeeze_excite_lanes",))) == [
+        "g", "s", "e",
+    ]  # fmt: skip

@@ -6,19 +6,21 @@ faster than others one by one is joined; everything else stays as it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from rekindle._errors import UnsupportedOperatorError
 from rekindle.engine import kernels
 from rekindle.engine.kernels import Context
 from rekindle.graph import ops
-from rekindle.graph.ir import OWN_DOMAIN, Graph, Node
+from rekindle.graph.ir import OWN_DOMAIN, Graph, Node, Value
 from rekindle.graph.lowering import Lowering
 from rekindle.graph.ops.chain import chain
 from rekindle.graph.order import reads
 
 _PATTERNS = (
-    ("GlobalAveragePool", "Conv", "Conv"),  # squeeze and excite
+    ("GlobalAveragePool", "Conv of a pixel", "Conv of a pixel"),  # squeeze and excite
+    ("Conv of a pixel", "Conv of a pixel"),  # that without the mean
     ("Conv", "Conv in groups"),  # expansion, depthwise
     ("Conv in groups", "Conv"),  # depthwise, projection
     ("Mul", "Conv"),  # by the gate, projection
@@ -72,16 +74,22 @@ def _line(
             node = following[0]
             if [k for k, read in enumerate(node.inputs) if read == name] != [0]:
                 return ()
-        if _kind(node) != kind:
+        if _kind(graph, node) != kind:
             return ()
         line.append(node)
     return tuple(line)
 
 
-def _kind(node: Node) -> str:
+def _kind(graph: Graph, node: Node) -> str:
+    if node.op_type == "Conv" and _is_pixel(graph.values[node.inputs[0]]):
+        return "Conv of a pixel"
     if node.op_type == "Conv" and int(node.attr("group", 1)) > 1:
         return "Conv in groups"
     return node.op_type if node.domain in ("", OWN_DOMAIN) else node.qualified
+
+
+def _is_pixel(value: Value) -> bool:
+    return value.is_static and math.prod(value.static_shape[2:]) == 1
 
 
 def _is_done(graph: Graph, node: Node, context: Context) -> bool:

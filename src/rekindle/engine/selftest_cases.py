@@ -26,7 +26,7 @@ from rekindle.engine.selftest_nodes import (
     whole,
 )
 from rekindle.graph.decode import Decode
-from rekindle.graph.expr import Arg, Expr, maximum, minimum
+from rekindle.graph.expr import Arg, Expr, maximum, minimum, sigmoid
 from rekindle.graph.ir import OWN_DOMAIN, Array, numpy_dtype
 
 
@@ -100,7 +100,12 @@ def _narrow_conv(block: int) -> list[Case]:
 
 
 def _chain(block: int) -> list[Case]:
-    return [*_depthwise_pointwise(block), *_pointwise_depthwise(block), *_gated(block)]
+    return [
+        *_depthwise_pointwise(block),
+        *_pointwise_depthwise(block),
+        *_gated(block),
+        *_squeeze_excite(block),
+    ]
 
 
 def _depthwise_pointwise(block: int) -> list[Case]:
@@ -155,6 +160,32 @@ def _gated(block: int) -> list[Case]:
     gate = Link("Mul", (Input(draw(2, 19, 1, 1), block=block),))
     product = Link(f"{OWN_DOMAIN}::Conv", (constant(w), constant(draw(33, seed=1))))
     return [chained("gate and pointwise", Input(x, block=block), (gate, product), block)]
+
+
+def _squeeze_excite(block: int) -> list[Case]:
+    def excite(name: str, x: Array, hidden: int, kind: Any = np.float32) -> Case:
+        """The mean is made where there are pixels; `kind`: what the weights are stored as."""
+        c = x.shape[1]
+        first = draw(hidden, c, 1, 1, seed=1).astype(kind), draw(hidden, seed=2)
+        second = draw(c, hidden, 1, 1, seed=3).astype(kind), draw(c, seed=4)
+        swish: Expr = Arg(0) * sigmoid(Arg(0))
+        links = [
+            Link(own, tuple(map(constant, first)), {"epilogue": swish}),
+            Link(own, tuple(map(constant, second)), {"epilogue": sigmoid(Arg(0))}),
+        ]
+        if x[0, 0].size > 1:
+            links.insert(0, Link("GlobalAveragePool"))
+        return chained(name, Input(x, block=block), links, block)
+
+    own = f"{OWN_DOMAIN}::Conv"
+    half = np.float16
+    return [
+        excite("squeeze and excite", draw(2, 19, 7, 9), 6),
+        excite("squeeze and excite, many channels", draw(1, 390, 3, 3), 17),
+        excite("excite", draw(3, 33, 1, 1), 70),
+        excite("squeeze and excite, half", draw(1, 24, 5, 7).astype(half), 9, half),
+        excite("squeeze and excite of NaN", odd(1, 9, 6, 5), 4),
+    ]
 
 
 def _matmul(_: int) -> list[Case]:
