@@ -16,6 +16,8 @@
    TM  output channels of a lane, a multiple of 4
    XB  channels of a block of x: 4, or 1 (row-major)
    PLAIN   1: 1 x 1, step 1, no padding: x is as large as y, and few scalars live in the loop
+   GATED   1: what is convolved is x times `gate` (batch, blocks of XC, 4), a factor a channel and
+           image, stored as x; PLAIN and XB 4 only
    SLICED  1: y is floats (S, batch, blocks of M, pixels, 4), no scales, bias or epilogue
    XT, WT, YT  how x, the weights and y are stored
    SCALES  1: sums are multiplied by `scales` (M) */
@@ -45,12 +47,20 @@ static inline void NAME(add)(float *a, const __global WT *restrict k, float s)
 
 /* Adds `left` channels of x at `at`, a block `step` after the other. */
 static inline void NAME(channels)(
-    float *a, const __global WT *restrict k, const __global XT *restrict at, int step, int left)
+    float *a, const __global WT *restrict k, const __global XT *restrict at,
+#if GATED
+    const __global XT *restrict gate,
+#endif
+    int step, int left)
 {
   /* It runs once at least: tested in front, LLVM keeps a second copy of the sums. */
   do {
 #if XB == 4
-    const float4 v = rk_load(4, XT, at);
+    float4 v = rk_load(4, XT, at);
+#if GATED
+    v *= rk_load(4, XT, gate);
+    gate += 4;
+#endif
     NAME(add)(a, k, v.x);
     NAME(add)(a, k + TM, v.y);
     /* Without a jump LLVM loads all weights at once, more than there are scalar registers. */
@@ -69,6 +79,9 @@ static inline void NAME(channels)(
 
 __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(conv)(
     const __global XT *restrict x, const __global WT *restrict w,
+#if GATED
+    const __global XT *restrict gate,
+#endif
 #if !SLICED
     const __global float *restrict bias,
 #endif
@@ -94,7 +107,11 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(conv)(
   const int block = m0 / MG * CB + first;
 #if PLAIN
   NAME(channels)(a, w + (panel * CB + first) * XB * TM,
-                 x + ((n * XC + block) * pixels + p) * XB, pixels * XB, channels);
+                 x + ((n * XC + block) * pixels + p) * XB,
+#if GATED
+                 gate + (n * XC + block) * XB,
+#endif
+                 pixels * XB, channels);
 #else
   const int plane = H * W, y0 = p / OW * SH - PH, x0 = p % OW * SW - PW;
   const __global XT *image = x + (n * XC + block) * plane * XB;

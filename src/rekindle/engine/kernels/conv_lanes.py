@@ -31,6 +31,7 @@ from rekindle.engine.kernels._slices import (
     workspace,
 )
 from rekindle.engine.kernels._weights import FLOAT, HALF, SCALAR
+from rekindle.graph.ir import Value
 from rekindle.graph.lowering import LogicalCall
 
 
@@ -54,11 +55,17 @@ def _variant(cut: Cut) -> Variant:
     return ("TM", cut.panel), ("SLICES", cut.slices)
 
 
-def _variants(call: LogicalCall, context: Context) -> Sequence[Variant]:
+def variants(call: LogicalCall, context: Context) -> Sequence[Variant]:
+    """How a call can be cut, the cheapest first."""
     return [_variant(cut) for cut in plain_cuts(*_problem(call, context), context.target)]
 
 
 def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
+    return launches(call, context)
+
+
+def launches(call: LogicalCall, context: Context, gate: Value | None = None) -> Sequence[Launch]:
+    """The convolution of x, or, where it is 1 x 1, of x times `gate` (N, C, 1, 1); both blocked."""
     problem, x_block = _problem(call, context)
     if problem.is_empty:
         return []
@@ -79,6 +86,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
             ("TM", str(cut.panel)),
             ("XB", str(x_block)),
             ("PLAIN", str(int(plain))),
+            ("GATED", str(int(gate is not None))),
             ("SLICED", str(int(sliced))),
             ("WT", problem.weights.storage),
             ("SCALES", "0" if sliced else str(problem.weights.scales)),
@@ -89,6 +97,7 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
         args=(
             problem.x,
             conv_panels(problem, x_block, cut.panel, taps_first=True),
+            *((gate,) if gate is not None else ()),
             *(() if sliced else vectors(problem)),
             *map(np.int32, (*sizes, *win.out)),
             *(() if plain else around),
@@ -105,6 +114,16 @@ def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
     return [product, sum_launch(problem, slices, cut.slices, end)] if sliced else [product]
 
 
+ISA = Isa(
+    multiply_adds=0.94,
+    variants={
+        ("TM", "4"): Floor(0.72, "for four outputs, two of 18 instructions move a pointer"),
+        ("XT", HALF): Floor(0.84, "four instructions decode what one load brings"),
+        ("XB", "1"): Floor(0.66, "a load of a row-major x brings one channel, not four"),
+        ("SUMS", "1"): Floor(0, "the sum of slices multiplies nothing"),
+    },
+)
+
 register(
     "conv_lanes",
     Kernel(
@@ -112,15 +131,7 @@ register(
         score=_score,
         launches=_launches,
         tunables={"TM": PANELS, "SLICES": range(1, MOST_SLICES + 1)},
-        variants=_variants,
-        isa=Isa(
-            multiply_adds=0.94,
-            variants={
-                ("TM", "4"): Floor(0.72, "for four outputs, two of 18 instructions move a pointer"),
-                ("XT", HALF): Floor(0.84, "four instructions decode what one load brings"),
-                ("XB", "1"): Floor(0.66, "a load of a row-major x brings one channel, not four"),
-                ("SUMS", "1"): Floor(0, "the sum of slices multiplies nothing"),
-            },
-        ),
+        variants=variants,
+        isa=ISA,
     ),
 )
