@@ -59,7 +59,9 @@ def main() -> None:
             row = measure(model, batch, engines, options)
             show(key, row)
             if not options.prepare:
-                table["cells"][key] = _cell(model, batch, row, machine, done if same else {})
+                table["cells"][key] = _cell(
+                    model, batch, row, machine, _lasting_engines(done, machine)
+                )
                 table["machines"][_digest(machine)] = _lasting(machine)
                 _write(options.out, table)
     if not options.prepare and options.out == RESULT:
@@ -165,17 +167,23 @@ def remember(table: dict[str, Any], commit: str) -> None:
     HISTORY.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
-def _cell(
-    model: str, batch: int, row: Row, machine: dict[str, Any], before: dict[str, Any]
-) -> dict[str, Any]:
+def _cell(model: str, batch: int, row: Row, machine: dict[str, Any], before: Row) -> dict[str, Any]:
     return {
         "model": model,
         "batch": batch,
         "commit": machine["commit"],
         "date": machine["date"],
         "machine": _digest(machine),
-        "engines": _kept(before.get("engines", {}), row) | row,
+        "engines": _kept(before, row) | row,
     }
+
+
+def _lasting_engines(done: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
+    """What of an earlier measurement still holds: at another commit what is not ours."""
+    if done.get("machine") != _digest(machine):
+        return {}
+    same = done["commit"] == machine["commit"]
+    return {e: f for e, f in done["engines"].items() if same or e != OURS}
 
 
 def _kept(before: Row, row: Row) -> Row:
