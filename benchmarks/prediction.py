@@ -1,6 +1,6 @@
 """How well `rekindle estimate` predicts: against this machine, and against what is published.
 
-    python benchmarks/prediction.py [--runs 30] [--fit] [--folder FOLDER]
+    python benchmarks/prediction.py [--runs 90] [--fit] [--folder FOLDER]
 
 (a) On the OpenCL device here, a processor: every launch of every network is measured (the least of
 its times), and estimated from the device's measured peaks. Each network is tried with coefficients
@@ -175,7 +175,7 @@ def rows(folder: Path, runs: int, keep: bool) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--runs", type=int, default=90)
     parser.add_argument("--fit", action="store_true", help="write the package's coefficients")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of the exported networks")
     parser.add_argument("--published", action="store_true", help="only the published figures")

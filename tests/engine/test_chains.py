@@ -144,6 +144,7 @@ def algorithms(made: Plan) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.opencl
+@pytest.mark.slow
 def test_a_network_with_chains_computes_the_same() -> None:
     x = np.random.default_rng(2).standard_normal((2, 8, 15, 13)).astype(np.float32)
     joined, apart = planned(CARD), planned(replace(CARD, disabled_kernels=(KERNEL,)))

@@ -111,6 +111,7 @@ def test_excite(x: tuple[int, ...], hidden: int, options: Any) -> None:
     agree(run_case(case, pocl_device()), expected)
 
 
+@pytest.mark.slow
 def test_storage_types() -> None:
     narrow = {"dtype": np.float16, "weights": np.float16}
     case, expected = make((1, 24, 5, 7), 9, **narrow)
