@@ -7,7 +7,7 @@ faster than others one by one is joined; everything else stays as it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rekindle._errors import UnsupportedOperatorError
 from rekindle.engine import kernels
@@ -16,7 +16,7 @@ from rekindle.graph import ops
 from rekindle.graph.ir import OWN_DOMAIN, Graph, Node, Value
 from rekindle.graph.lowering import Lowering
 from rekindle.graph.ops.chain import chain
-from rekindle.graph.order import reads
+from rekindle.graph.order import Uses
 
 _PATTERNS = (
     ("GlobalAveragePool", "Conv of a pixel", "Conv of a pixel"),  # squeeze and excite
@@ -30,15 +30,12 @@ _PATTERNS = (
 
 def join(graph: Graph, context: Context) -> Graph:
     """The graph with chains in place of the nodes they stand for; as it is where there are none."""
-    readers: dict[str, list[Node]] = {}
-    for node in graph.nodes:
-        for name in reads(node):
-            readers.setdefault(name, []).append(node)
+    uses = Uses.of(graph)
     chains: dict[str, Node] = {}
     taken: set[str] = set()
     for node in graph.nodes:
         for pattern in _PATTERNS:
-            line = _line(graph, node, pattern, readers)
+            line = _line(graph, node, pattern, uses)
             names = [each.outputs[0] for each in line]
             if not line or not taken.isdisjoint(names):
                 continue
@@ -60,20 +57,16 @@ def join(graph: Graph, context: Context) -> Graph:
     return result
 
 
-def _line(
-    graph: Graph, node: Node, pattern: Sequence[str], readers: Mapping[str, Sequence[Node]]
-) -> tuple[Node, ...]:
+def _line(graph: Graph, node: Node, pattern: Sequence[str], uses: Uses) -> tuple[Node, ...]:
     """The nodes from `node` on that the pattern names, if what lies between nobody else reads."""
     line: list[Node] = []
     for kind in pattern:
         if line:
             name = line[-1].outputs[0]
-            following = readers.get(name, ())
-            if len(following) != 1 or name in graph.outputs:
+            following = uses.sole_reader(name)
+            if following is None or [k for k, n in enumerate(following.inputs) if n == name] != [0]:
                 return ()
-            node = following[0]
-            if [k for k, read in enumerate(node.inputs) if read == name] != [0]:
-                return ()
+            node = following
         if _kind(graph, node) != kind:
             return ()
         line.append(node)

@@ -1,9 +1,10 @@
-"""Which names a node reads, and nodes in topological order."""
+"""Which names a node reads, who reads a value, and nodes in topological order."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from rekindle._errors import ModelError
 from rekindle.graph.ir import Graph, Node
@@ -30,6 +31,28 @@ def captured(graph: Graph) -> tuple[str, ...]:
     own = set(graph.names())
     read = [n for node in graph.nodes for n in reads(node)]
     return tuple(n for n in dict.fromkeys((*read, *graph.outputs)) if n not in own)
+
+
+@dataclass
+class Uses:
+    """Who makes and who reads each value of a graph, at one moment."""
+
+    producer: dict[str, Node] = field(default_factory=dict)
+    readers: dict[str, list[Node]] = field(default_factory=dict)
+    outputs: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, graph: Graph) -> Uses:
+        readers: dict[str, list[Node]] = {}
+        for node in graph.nodes:
+            for name in reads(node):
+                readers.setdefault(name, []).append(node)
+        return cls(graph.producers(), readers, frozenset(graph.outputs))
+
+    def sole_reader(self, name: str) -> Node | None:
+        """The one node that reads a value nobody else needs; None for all other values."""
+        nodes = self.readers.get(name, [])
+        return nodes[0] if len(nodes) == 1 and name not in self.outputs else None
 
 
 def in_order(nodes: Sequence[Node], available: Iterable[str]) -> list[Node]:

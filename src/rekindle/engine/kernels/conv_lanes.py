@@ -55,13 +55,9 @@ def _variant(cut: Cut) -> Variant:
     return ("TM", cut.panel), ("SLICES", cut.slices)
 
 
-def variants(call: LogicalCall, context: Context) -> Sequence[Variant]:
+def _variants(call: LogicalCall, context: Context) -> Sequence[Variant]:
     """How a call can be cut, the cheapest first."""
     return [_variant(cut) for cut in plain_cuts(*_problem(call, context), context.target)]
-
-
-def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
-    return launches(call, context)
 
 
 def launches(call: LogicalCall, context: Context, gate: Value | None = None) -> Sequence[Launch]:
@@ -129,9 +125,9 @@ register(
     Kernel(
         call="conv",
         score=_score,
-        launches=_launches,
+        launches=launches,
         tunables={"TM": PANELS, "SLICES": range(1, MOST_SLICES + 1)},
-        variants=variants,
+        variants=_variants,
         isa=ISA,
     ),
 )

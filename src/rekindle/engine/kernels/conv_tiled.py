@@ -55,10 +55,6 @@ def _variants(call: LogicalCall, context: Context) -> Sequence[Variant]:
     return tile_variants(context.target, *_size(_problem(call, context)))
 
 
-def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
-    return launches(call, context)
-
-
 def launches(call: LogicalCall, context: Context, gate: Value | None = None) -> Sequence[Launch]:
     """The convolution of x, or, where it is 1 x 1, of x times `gate` (N, C, 1, 1), blocked."""
     problem = _problem(call, context)
@@ -125,5 +121,5 @@ def _scales(problem: conv.Problem, panel: int) -> tuple[Argument, ...]:
 
 register(
     "conv_tiled",
-    Kernel(call="conv", score=_score, launches=_launches, tunables=TUNABLES, variants=_variants),
+    Kernel(call="conv", score=_score, launches=launches, tunables=TUNABLES, variants=_variants),
 )

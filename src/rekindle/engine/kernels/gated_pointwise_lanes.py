@@ -12,10 +12,9 @@ from dataclasses import replace
 
 from rekindle.engine.kernels import Context, Floor, Kernel, Launch, conv_lanes, register
 from rekindle.engine.kernels import _conv as conv
-from rekindle.engine.kernels._chain import gate_of, is_plain
+from rekindle.engine.kernels._chain import gated
 from rekindle.engine.kernels._slices import BLOCK, BYTES_PER_CLOCK, LAUNCH_CLOCKS, plain_cuts
 from rekindle.engine.kernels._weights import SCALAR
-from rekindle.graph.ir import Value
 from rekindle.graph.lowering import LogicalCall
 
 _GATED = 9
@@ -23,22 +22,8 @@ _GATED = 9
 They count against a launch, and the product written and read."""
 
 
-def _parts(call: LogicalCall, context: Context) -> tuple[LogicalCall, Value] | None:
-    """The convolution as it reads x itself, and the gate; None: another chain."""
-    found = gate_of(call)
-    if found is None or context.target.family == "cpu":
-        return None
-    x, gate = found
-    product = call.parts[1]
-    product = replace(product, inputs=(x, *product.inputs[1:]))
-    if not is_plain(product) or not conv.is_constant_planar(product, context):
-        return None
-    fits = conv.blocks(product) == (BLOCK, BLOCK) and gate.layout == x.layout
-    return (product, gate) if fits and gate.dtype is x.dtype else None
-
-
 def _score(call: LogicalCall, context: Context) -> float:
-    found = _parts(call, context)
+    found = gated(call, context, BLOCK) if context.target.family != "cpu" else None
     if found is None or 0 in call.output.static_shape:
         return 0
     problem = conv.problem(found[0], context, decodes=SCALAR)
@@ -48,7 +33,7 @@ def _score(call: LogicalCall, context: Context) -> float:
 
 
 def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
-    found = _parts(call, context)
+    found = gated(call, context, BLOCK)
     assert found is not None
     return conv_lanes.launches(found[0], context, found[1])
 

@@ -7,13 +7,10 @@ is never stored.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from rekindle.engine.kernels import Context, Kernel, Launch, conv_tiled, register
-from rekindle.engine.kernels import _conv as conv
-from rekindle.engine.kernels._chain import gate_of, is_plain
+from rekindle.engine.kernels._chain import gated
 from rekindle.engine.kernels._tile import BLOCK
-from rekindle.graph.ir import Value
 from rekindle.graph.lowering import LogicalCall
 
 _MOST_PANELS = 6
@@ -21,29 +18,18 @@ _MOST_PANELS = 6
 to 1.13 of the time with up to 6 panels (mean 0.90), 0.93 to 1.12 with more."""
 
 
-def _parts(call: LogicalCall, context: Context) -> tuple[LogicalCall, Value] | None:
-    """The convolution as it reads x itself, and the gate; None: another chain."""
-    found = gate_of(call)
-    if found is None or context.target.family != "cpu":
-        return None
-    x, gate = found
-    product = call.parts[1]
-    product = replace(product, inputs=(x, *product.inputs[1:]))
-    if not is_plain(product) or not conv.is_constant_planar(product, context):
-        return None
-    fits = conv.blocks(product) == (BLOCK, BLOCK) and gate.layout == x.layout
-    return (product, gate) if fits and gate.dtype is x.dtype else None
-
-
 def _score(call: LogicalCall, context: Context) -> float:
-    if _parts(call, context) is None or 0 in call.output.static_shape:
+    if context.target.family != "cpu" or 0 in call.output.static_shape:
         return 0
-    (launch,) = _launches(call, context)
+    found = gated(call, context, BLOCK)
+    if found is None:
+        return 0
+    (launch,) = conv_tiled.launches(found[0], context, found[1])
     return 10.0 * (launch.global_size[1] <= _MOST_PANELS)
 
 
 def _launches(call: LogicalCall, context: Context) -> Sequence[Launch]:
-    found = _parts(call, context)
+    found = gated(call, context, BLOCK)
     assert found is not None
     return conv_tiled.launches(found[0], context, found[1])
 

@@ -79,8 +79,9 @@ def _flops(node: Node, inputs: Sequence[Operand | None], outputs: Sequence[Tenso
 
 
 def _lower(lowering: Lowering) -> None:
-    node, graph = lowering.node, lowering.graph.copy()
-    graph.values |= {value.name: value for value in node.attrs["between"]}
+    node, values = lowering.node, dict(lowering.graph.values)
+    values |= {value.name: value for value in node.attrs["between"]}
+    graph = replace(lowering.graph, values=values)
     parts: list[LogicalCall] = []
     for operator, each in _inner(node):
         own = Lowering(graph, each)

@@ -4,33 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from rekindle._types import Shape
 from rekindle.graph.ir import Array, Graph, Node
 from rekindle.graph.order import reads, subgraphs
-
-
-@dataclass
-class Uses:
-    """Who makes and who reads each value of a graph, at one moment."""
-
-    producer: dict[str, Node] = field(default_factory=dict)
-    readers: dict[str, list[Node]] = field(default_factory=dict)
-    outputs: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, graph: Graph) -> Uses:
-        readers: dict[str, list[Node]] = {}
-        for node in graph.nodes:
-            for name in reads(node):
-                readers.setdefault(name, []).append(node)
-        return cls(graph.producers(), readers, frozenset(graph.outputs))
-
-    def sole_reader(self, name: str) -> Node | None:
-        """The one node that reads a value nobody else needs; None for all other values."""
-        nodes = self.readers.get(name, [])
-        return nodes[0] if len(nodes) == 1 and name not in self.outputs else None
 
 
 def rename(nodes: Iterable[Node], names: Mapping[str, str]) -> list[Node]:

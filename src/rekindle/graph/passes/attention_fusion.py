@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from rekindle._types import DType, Target
 from rekindle.graph.ir import OWN_DOMAIN, Graph, Node
 from rekindle.graph.ops._attributes import integer
+from rekindle.graph.order import Uses
 from rekindle.graph.passes import register
-from rekindle.graph.passes._rewrite import Uses, is_default, scalar
+from rekindle.graph.passes._rewrite import is_default, scalar
 from rekindle.graph.passes.dead_nodes import run as dead_nodes
 
 _RANK = 4

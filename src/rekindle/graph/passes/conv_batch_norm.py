@@ -15,8 +15,9 @@ import numpy as np
 
 from rekindle._types import Target
 from rekindle.graph.ir import Array, Graph, Node
+from rekindle.graph.order import Uses
 from rekindle.graph.passes import register
-from rekindle.graph.passes._rewrite import Uses, constant_input, has_input, is_default, prune
+from rekindle.graph.passes._rewrite import constant_input, has_input, is_default, prune
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from rekindle._types import Target
 from rekindle.graph.ir import OWN_DOMAIN, Graph, Node
+from rekindle.graph.order import Uses
 from rekindle.graph.passes import register
 from rekindle.graph.passes._fuse import Elementwise, composes, elementwise
-from rekindle.graph.passes._rewrite import Uses, prune
+from rekindle.graph.passes._rewrite import prune
 
 
 def run(graph: Graph, target: Target | None) -> Graph:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from rekindle._types import Target
 from rekindle.graph.expr import Arg, Expr, size
 from rekindle.graph.ir import Graph, Node
+from rekindle.graph.order import Uses
 from rekindle.graph.passes import register
 from rekindle.graph.passes._fuse import (
     MAX_SIZE,
@@ -21,7 +22,7 @@ from rekindle.graph.passes._fuse import (
     is_single,
 )
 from rekindle.graph.passes._products import operands_from, with_epilogue
-from rekindle.graph.passes._rewrite import Uses, prune
+from rekindle.graph.passes._rewrite import prune
 
 MAX_OPERANDS = 4
 """Values an epilogue reads besides the product."""

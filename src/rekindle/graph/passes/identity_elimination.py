@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from rekindle._types import Target
 from rekindle.graph.ir import Graph, Node
+from rekindle.graph.order import Uses
 from rekindle.graph.passes import register
-from rekindle.graph.passes._rewrite import Uses, constant_input, has_input, prune, rename
+from rekindle.graph.passes._rewrite import constant_input, has_input, prune, rename
 
 
 def run(graph: Graph, target: Target | None) -> Graph:

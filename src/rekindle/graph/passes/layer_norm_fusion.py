@@ -14,8 +14,9 @@ import numpy as np
 
 from rekindle._types import DType, Target
 from rekindle.graph.ir import Graph, Node
+from rekindle.graph.order import Uses
 from rekindle.graph.passes import register
-from rekindle.graph.passes._rewrite import Uses, is_default, reduction_axes, scalar
+from rekindle.graph.passes._rewrite import is_default, reduction_axes, scalar
 from rekindle.graph.passes.dead_nodes import run as dead_nodes
 
 

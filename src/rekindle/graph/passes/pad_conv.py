@@ -8,9 +8,9 @@ from typing import Any
 
 from rekindle._types import Target
 from rekindle.graph.ir import Graph, Node
+from rekindle.graph.order import Uses
 from rekindle.graph.passes import register
 from rekindle.graph.passes._rewrite import (
-    Uses,
     constant_input,
     has_input,
     is_default,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from rekindle._types import Target
 from rekindle.graph.ir import Graph, Node
+from rekindle.graph.order import Uses
 from rekindle.graph.passes import register
 from rekindle.graph.passes._products import product, with_epilogue
-from rekindle.graph.passes._rewrite import Uses, is_default, prune
+from rekindle.graph.passes._rewrite import is_default, prune
 
 
 def run(graph: Graph, target: Target | None) -> Graph:
