@@ -11,7 +11,7 @@ import pytest
 from rekindle import _log
 from rekindle._errors import KernelError
 from rekindle.engine import compiler as module
-from rekindle.engine import program
+from rekindle.engine import kernels, program
 from rekindle.engine.kernels import Launch
 
 pytestmark = pytest.mark.opencl
@@ -126,3 +126,13 @@ def test_a_kernel_that_does_not_compile_says_so(
     monkeypatch.setattr(program, "source_text", lambda _: "__kernel void NAME(shift)( { }")
     with pytest.raises(KernelError, match="did not compile"):
         fresh.prepare([launch("10")])
+
+
+def test_what_templates_have_in_common_is_included() -> None:
+    """Textually, each where the line stands, and nothing is left for the driver to look for."""
+    folder = Path(kernels.__file__).parent
+    for path in folder.glob("*.cl"):
+        assert "#include" not in kernels.source_text(path.stem), path.name
+    vectors = (folder / "_vectors.cl").read_text(encoding="utf-8")
+    assert vectors in kernels.source_text("conv_tiled")
+    assert vectors not in kernels.source_text("conv_lanes")

@@ -13,6 +13,7 @@ Rules for every source (why: the facts in docs/architecture):
 - `acc += a * b`, never `fma()` or `mad()`: slow calls on PoCL's wheel, quarter rate on Polaris.
 - no builtin takes a vector of 16 by value (PoCL's wheel aborts the process): load and store
   through `*(__global V *)p`, arithmetic, comparisons and selects only; own functions are fine.
+- what templates have in common stands in `_name.cl`; the line `#include "_name.cl"` brings it.
 - no inline assembly, no relaxed math: NaN and infinity survive.
 - at most 16 KiB of local memory, work-groups of at most 256; no local memory on CPUs.
 """
@@ -20,6 +21,7 @@ Rules for every source (why: the facts in docs/architecture):
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -157,6 +159,8 @@ class Kernel:
     makes the same launches as ()."""
 
 
+_INCLUDE = re.compile(r'^#include "(_\w+)\.cl"\n', re.MULTILINE)
+
 REGISTRY: Registry[Kernel] = Registry("rekindle.engine.kernels", kind="kernel")
 
 
@@ -165,8 +169,9 @@ def register(name: str, kernel: Kernel) -> None:
 
 
 def source_text(stem: str) -> str:
-    """The `.cl` file of that stem."""
-    return (Path(__file__).parent / f"{stem}.cl").read_text(encoding="utf-8")
+    """The `.cl` file of that stem, with the text of what it includes."""
+    text = (Path(__file__).parent / f"{stem}.cl").read_text(encoding="utf-8")
+    return _INCLUDE.sub(lambda found: source_text(found[1]), text)
 
 
 def check_disabled(target: Target) -> None:

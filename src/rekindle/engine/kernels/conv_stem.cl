@@ -14,15 +14,7 @@
    P, Q, VW  as in conv_tiled
    SW        the stride along a row
    XT, YT    how x and y are stored; the weights, a few kilobytes, are float */
-#if VW == 16
-#define V float16
-#define I int16
-#define LANES (I)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
-#else
-#define V float8
-#define I int8
-#define LANES (I)(0, 1, 2, 3, 4, 5, 6, 7)
-#endif
+#include "_vectors.cl"
 #define R (Q * 16 / VW)
 #define LOAD(p) (*(const __global V *)(p))
 

@@ -25,15 +25,7 @@
    W4          weights are four bits each, see rk_nibbles
    SCALES      1: sums are multiplied by `scales` (M); 2: weights are, by `scales` (blocks of M / Q,
                groups of G blocks of C, KH, KW, Q * 16) */
-#if VW == 16
-#define V float16
-#define I int16
-#define LANES (I)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
-#else
-#define V float8
-#define I int8
-#define LANES (I)(0, 1, 2, 3, 4, 5, 6, 7)
-#endif
+#include "_vectors.cl"
 #define R (Q * 16 / VW)
 #define LOAD(p) (*(const __global V *)(p))
 #if W4

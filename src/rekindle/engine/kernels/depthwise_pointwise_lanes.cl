@@ -22,17 +22,7 @@
    SLICED  1: y is floats (S, batch, blocks of M, pixels, 4), no scales, bias or epilogue
    XT, WT, YT  how x, the weights of the product and y are stored; the taps are float
    SCALES  1: sums are multiplied by `scales` (M) */
-/* Weights are loaded as vectors: single loads in a loop LLVM does not merge for the scalar unit. */
-#if TM % 16 == 0
-#define WIDE 16
-#define WEIGHTS float16
-#elif TM == 8
-#define WIDE 8
-#define WEIGHTS float8
-#else
-#define WIDE 4
-#define WEIGHTS float4
-#endif
+#include "_lane_weights.cl"
 
 /* Where a lane's taps lie in a block of channels, in bytes: 32 bits without a sign, so that they
    take a register each all through the loop; and which of them are in the padding. */
@@ -49,18 +39,6 @@ static inline void NAME(load)(
   #pragma unroll
   for (int i = 0; i < KH * KW; i++)
     taps[i] = rk_load(4, XT, at->inside[i] ? (const __global XT *)(first + at->offset[i]) : zeros);
-}
-
-/* Adds one channel of value s, with its TM weights at k. */
-static inline void NAME(add)(float *a, const __global WT *restrict k, float s)
-{
-  #pragma unroll
-  for (int i = 0; i < TM; i += WIDE) {
-    union { WEIGHTS all; float each[WIDE]; } w;
-    w.all = rk_load(WIDE, WT, k + i);
-    #pragma unroll
-    for (int j = 0; j < WIDE; j++) a[i + j] += w.each[j] * s;
-  }
 }
 
 __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(pair)(
@@ -116,30 +94,7 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void NAME(pair)(
     NAME(add)(a, k + 2 * TM, v.z);
     NAME(add)(a, k + 3 * TM, v.w);
   } while (block < end);
-  if (mine >= N * pixels) return;
-  const int blocks = (M + 3) / 4;
-#if SLICED
-  y += slice * N * blocks * pixels * 4;
-#endif
-  #pragma unroll
-  for (int i = 0; i < TM; i += 4) {
-    const int m = m0 + i;
-    if (m < M) {
-      const int at = ((n * blocks + m / 4) * pixels + p) * 4;
-      float4 v = (float4)(a[i], a[i + 1], a[i + 2], a[i + 3]);
-#if SLICED
-      rk_store(4, YT, v, y + at);
-#else
-#if SCALES
-      v *= rk_load(4, float, scales + m);
-#endif
-      v += rk_load(4, float, bias + m);
-      EPILOGUE_READ(at)
-      v = EPILOGUE;
-      rk_store(4, YT, (int4)(m, m + 1, m + 2, m + 3) < M ? v : (float4)0.0f, y + at);
-#endif
-    }
-  }
+#include "_lane_sums.cl"
 }
 #undef WIDE
 #undef WEIGHTS

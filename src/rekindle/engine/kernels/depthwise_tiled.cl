@@ -12,15 +12,7 @@
    VW          floats in a vector: 8 or 16
    KW, SW, DW  window, stride and dilation along a row
    XT, YT      how x and y are stored; the weights, few beside x, are float */
-#if VW == 16
-#define V float16
-#define I int16
-#define LANES (I)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
-#else
-#define V float8
-#define I int8
-#define LANES (I)(0, 1, 2, 3, 4, 5, 6, 7)
-#endif
+#include "_vectors.cl"
 #define LOAD(p) (*(const __global V *)(p))
 #define COLUMNS ((P - 1) * SW + (KW - 1) * DW + 1)
 

@@ -22,15 +22,7 @@
    XT, WT, YT  how x, the weights of the expansion and y are stored
    NARROW      x is not stored as float
    SCALES      1: sums of the expansion are multiplied by `scales` (M) */
-#if VW == 16
-#define V float16
-#define I int16
-#define LANES (I)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
-#else
-#define V float8
-#define I int8
-#define LANES (I)(0, 1, 2, 3, 4, 5, 6, 7)
-#endif
+#include "_vectors.cl"
 #define R (16 / VW)
 #define LOAD(p) (*(const __global V *)(p))
 #define COLUMNS ((D - 1) * SW + KW)
