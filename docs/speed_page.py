@@ -68,11 +68,11 @@ What stands between these figures and the goals, and what could be tried next:
 
 - **Networks of products** (`bert_small`, `vit_small`): most of the time is in `matmul_tiled`, below
   the arithmetic's peak; a tile of 6 x 16 takes 15 of AVX2's 16 registers, so that nothing can be
-  loaded ahead. Beside it, LayerNorm as exporters decompose it could be one kernel.
-- **Networks of 1x1 convolutions** (`resnet50`): the strided ones and those on 7x7 pixels lie
-  lowest. Blocking over input channels, as ONNX Runtime has it, is not built.
-- **Small squeezes** (`squeezenet`, `mobilenet_v2`): many short layers. A depthwise convolution and
-  the pointwise one after it could share a launch, with the rows between them in the first cache.
+  loaded ahead.
+- **Networks of 1x1 convolutions** (`resnet50`): those on 7x7 pixels lie lowest. Blocking over input
+  channels, as ONNX Runtime has it, is not built.
+- **Small squeezes** (`squeezenet`, `mobilenet_v2`): many short layers. The means of
+  squeeze-and-excitation could be summed by the depthwise kernel before them.
 - **Small products** (`gemm-512`): beside the product itself a launch and its end take some tenths
   of a millisecond through PoCL's queue, which NumPy does not have."""
 _PRODUCTS = (

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conv_cases import agree, check, reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_harness import (
@@ -22,7 +23,6 @@ from kernel_harness import (
     run_on_rusticl,
     value,
 )
-from numpy.lib.stride_tricks import sliding_window_view
 
 from rekindle._types import DType, Target
 from rekindle.engine.kernels import REGISTRY, Context, Variant, conv_winograd
@@ -34,31 +34,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 RX580 = replace(GCN, compute_units=36)
-
-
-def reference(
-    x: Array, w: Array, bias: Array | None, strides: Sequence[int], pads: Sequence[int],
-    dilations: Sequence[int], group: int,
-) -> Array:  # fmt: skip
-    """Convolution by its definition, float64."""
-    rank = x.ndim - 2
-    spatial = list(zip(pads[:rank], pads[rank:], strict=True))
-    padded = np.pad(x.astype(np.float64), [(0, 0), (0, 0), *spatial])
-    extent = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], dilations, strict=True)]
-    axes = tuple(range(2, 2 + rank))
-    windows = sliding_window_view(padded, extent, axis=axes)
-    every = tuple(slice(None, None, s) for s in strides)
-    taps = tuple(slice(None, None, d) for d in dilations)
-    windows = windows[(slice(None), slice(None), *every, *taps)]
-    x_groups = np.split(windows, group, axis=1)
-    w_groups = np.split(w.astype(np.float64), group)
-    over = (1, *range(2 + rank, 2 + 2 * rank))
-    sums = [
-        np.moveaxis(np.tensordot(a, b, (over, tuple(range(1, 2 + rank)))), -1, 1)
-        for a, b in zip(x_groups, w_groups, strict=True)
-    ]
-    y = np.concatenate(sums, axis=1)
-    return y if bias is None else y + bias.reshape(1, -1, *[1] * rank)
 
 
 def make(
@@ -91,15 +66,6 @@ def make(
     call = LogicalCall("conv", inputs + ends, value("y", expected.shape, blocks[1]), params, "c")
     constants = {"w": w} | ({"b": b} if b is not None else {})
     return Case(kernel, call, {"x": x, **extra}, constants, target), expected
-
-
-def check(case: Case, expected: Array) -> None:
-    agree(run_case(case, pocl_device()), expected)
-
-
-def agree(found: Array, expected: Array) -> None:
-    assert found.shape == expected.shape
-    assert np.abs(found - expected).max() <= 2e-5 * np.abs(expected).max()
 
 
 def shapes(name: str, x: Sequence[int], w: Sequence[int], **options: Any) -> Any:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from kernel_harness import GCN, Array, Case, chosen, pocl_device, run_case, run_on_rusticl, value
-from test_kernels_conv import reference
+from conv_cases import Step, agree, chain, reference
+from kernel_harness import GCN, Array, Case, chosen, pocl_device, run_case, run_on_rusticl
 
 from rekindle._types import DType, Layout
 from rekindle.engine.kernels import REGISTRY, Context
 from rekindle.graph.expr import Arg, Expr, maximum, minimum, sigmoid
-from rekindle.graph.ir import Value, dtype_of
-from rekindle.graph.lowering import LogicalCall
+from rekindle.graph.ir import Value
 
 pytestmark = pytest.mark.opencl
 RX580 = replace(GCN, compute_units=36)
@@ -26,51 +25,6 @@ CLIP: Expr = minimum(maximum(Arg(0), 0.0), 6.0)
 
 def clip(x: Array) -> Array:
     return np.clip(x, 0.0, 6.0)
-
-
-@dataclass(frozen=True)
-class Step:
-    """A convolution of a chain: its weights, its numbers, and what follows the sum."""
-
-    w: Array
-    bias: Array | None = None
-    epilogue: Expr | None = None
-    end: Callable[..., Array] = lambda sums: sums
-    """What the epilogue means, of the sum and the operands."""
-    operands: tuple[Array, ...] = ()
-    numbers: dict[str, Any] | None = None
-
-    def params(self) -> dict[str, Any]:
-        rank = self.w.ndim - 2
-        plain = {"strides": (1,) * rank, "pads": (0,) * (2 * rank), "dilations": (1,) * rank}
-        return {**plain, "group": 1, "epilogue": self.epilogue, **(self.numbers or {})}
-
-
-def chain(
-    x: Array, steps: Sequence[Step], block: int, target: Any, kernel: str
-) -> tuple[Case, Array]:
-    """The case of a chain, and its result; values lie in blocks, and are stored as x is."""
-    inside, made, parts = value("x", x, block), x, []
-    constants: dict[str, Array] = {}
-    feeds = {"x": x}
-    for i, step in enumerate(steps):
-        p = step.params()
-        sums = reference(
-            made, step.w, step.bias, p["strides"], p["pads"], p["dilations"], p["group"]
-        )
-        made = step.end(sums, *(o.astype(np.float64) for o in step.operands))
-        known = {f"w{i}": step.w} | ({f"b{i}": step.bias} if step.bias is not None else {})
-        extra = {f"e{i}_{k}": o for k, o in enumerate(step.operands)}
-        constants |= known
-        feeds |= extra
-        inputs = [inside, value(f"w{i}", step.w)]
-        inputs.append(value(f"b{i}", step.bias) if step.bias is not None else None)
-        inputs += [value(n, o, block if o.size > 1 else 0) for n, o in extra.items()]
-        inside = Value(f"y{i}", dtype_of(x), made.shape, Layout(block))
-        parts.append(LogicalCall("conv", tuple(inputs), inside, p, f"c{i}"))
-    outer = (parts[0].inputs[0], *(v for part in parts for v in part.inputs[1:]))
-    call = LogicalCall("chain", outer, inside, {}, "chain", tuple(parts))
-    return Case(kernel, call, feeds, constants, target), made
 
 
 def pair(
@@ -96,11 +50,6 @@ def pair(
     )
     product = Step(draw(m, c, *[1] * rank), draw(m) if bias else None, epilogue, end, extra)
     return chain(x, (taps, product), 4, target, PAIR)
-
-
-def agree(found: Array, expected: Array, within: float = 2e-5) -> None:
-    assert found.shape == expected.shape
-    assert np.abs(found - expected).max() <= within * np.abs(expected).max()
 
 
 def shapes(name: str, x: Sequence[int], window: Sequence[int], m: int, **options: Any) -> Any:

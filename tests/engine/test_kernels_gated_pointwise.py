@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_harness import CPU8, CPU16, GCN, Case, chosen, pocl_device, run_case, value
-from test_kernels_conv import reference
+from conv_cases import check, reference
+from kernel_harness import CPU8, CPU16, GCN, Array, Case, chosen, value
 
 from rekindle._types import Layout, Target
 from rekindle.graph.expr import Arg, maximum
@@ -18,7 +18,6 @@ from rekindle.graph.lowering import LogicalCall
 pytestmark = pytest.mark.opencl
 KERNEL, LANES = "gated_pointwise_tiled", "gated_pointwise_lanes"
 RX580 = replace(GCN, compute_units=36)
-Array = np.ndarray[Any, np.dtype[Any]]
 PLAIN = {"strides": (1, 1), "pads": (0,) * 4, "dilations": (1, 1), "group": 1}
 
 
@@ -52,12 +51,6 @@ def make(
     return Case(kernel, call, feeds, {"w": w, "b": bias}, target), expected
 
 
-def check(case: Case, expected: Array, tolerance: float = 2e-5) -> None:
-    found = run_case(case, pocl_device())
-    assert found.shape == expected.shape
-    assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
-
-
 @pytest.mark.parametrize(
     ("x", "m", "options"),
     [
@@ -75,8 +68,8 @@ def test_gated(x: tuple[int, int, int, int], m: int, options: Any) -> None:
 
 def test_storage_types() -> None:
     check(*make((1, 40, 5, 7), 19, weights=np.float16))
-    check(*make((1, 40, 5, 7), 19, weights=np.float16, dtype=np.float16), tolerance=1e-3)
-    check(*make((1, 40, 5, 7), 19, dtype=np.float16, target=GCN), tolerance=1e-3)
+    check(*make((1, 40, 5, 7), 19, weights=np.float16, dtype=np.float16), within=1e-3)
+    check(*make((1, 40, 5, 7), 19, dtype=np.float16, target=GCN), within=1e-3)
 
 
 def changed(case: Case, part: int, **changes: Any) -> str | None:

@@ -7,23 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_harness import CPU8, CPU16, Case, chosen, pocl_device, run_case, value
-from test_kernels_conv import reference
+from conv_cases import Step, chain, check
+from kernel_harness import CPU8, CPU16, Array, Case, chosen, pocl_device, run_case
 
-from rekindle._types import Layout, Target
+from rekindle._types import Target
 from rekindle.engine.kernels import pointwise_depthwise_tiled as spec
 from rekindle.graph.decode import Decode
 from rekindle.graph.expr import Arg, maximum, minimum, sigmoid
-from rekindle.graph.ir import Value, dtype_of
-from rekindle.graph.lowering import LogicalCall
 
 pytestmark = pytest.mark.opencl
 KERNEL = "pointwise_depthwise_tiled"
-Array = np.ndarray[Any, np.dtype[Any]]
-PAIR = tuple[Case, Array]
 
-MIDDLES = {
-    "none": (None, lambda v: v),
+PLAIN: Any = (None, lambda sums: sums)
+ADDED: Any = (maximum(Arg(0) + Arg(1), 0.0), lambda sums, residual: np.maximum(sums + residual, 0))
+MIDDLES: dict[str, Any] = {
+    "none": PLAIN,
     "relu6": (minimum(maximum(Arg(0), 0.0), 6.0), lambda v: np.clip(v, 0, 6)),
     "swish": (Arg(0) * sigmoid(Arg(0)), lambda v: v / (1 + np.exp(-v))),
 }
@@ -34,44 +32,28 @@ def make(
     strides: tuple[int, int] = (1, 1), pads: tuple[int, int, int, int] = (1, 1, 1, 1),
     middle: str = "relu6", residual: bool = False, bias: bool = True, target: Target = CPU8,
     dtype: Any = np.float32, int8: bool = False,
-) -> PAIR:  # fmt: skip
+) -> tuple[Case, Array]:  # fmt: skip
     """A case and what it gives; with `int8` the 1 x 1 weights are integers with a scale each."""
     rng = np.random.default_rng(m + sum(x_shape))
-    x = rng.standard_normal(x_shape).astype(dtype)
-    w = rng.standard_normal((m, x_shape[1], 1, 1)).astype(np.float32)
-    decode = None
+
+    def draw(*shape: int) -> Array:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    w, decode = draw(m, x_shape[1], 1, 1), None
     if int8:
         w = rng.integers(-127, 128, w.shape).astype(np.int8)
         decode = Decode(rng.uniform(0.005, 0.02, (m, 1, 1, 1)).astype(np.float32))
-    taps = rng.standard_normal((m, 1, *kernel)).astype(np.float32)
-    b, tb = (rng.standard_normal(m).astype(np.float32) if bias else None for _ in range(2))
-    wide = reference(x, decode(w) if decode else w, b, (1, 1), (0, 0, 0, 0), (1, 1), 1)
-    expected = reference(MIDDLES[middle][1](wide), taps, tb, strides, pads, (1, 1), m)
-    constants = {"w": w, "t": taps} | ({"b": b, "tb": tb} if bias else {})
-    feeds = {"x": x}
-    if residual:
-        feeds["e"] = rng.standard_normal(expected.shape).astype(dtype)
-        expected = np.maximum(expected + feeds["e"], 0)
-    inner = Value("inner", dtype_of(x), wide.shape, Layout(16))
-    y = Value("y", dtype_of(x), expected.shape, Layout(16))
-
-    def conv(inputs: tuple[Value | None, ...], out: Value, **params: Any) -> LogicalCall:
-        plain = {"strides": (1, 1), "pads": (0,) * 4, "dilations": (1, 1), "group": 1}
-        return LogicalCall("conv", inputs, out, plain | params, "c")
-
-    w_value, t_value = value("w", w), value("t", taps)
-    biases = (value("b", b), value("tb", tb)) if bias else (None, None)
-    ends = (value("e", feeds["e"], 16),) if residual else ()
-    first = conv(
-        (value("x", x, 16), w_value, biases[0]), inner, epilogue=MIDDLES[middle][0], decode=decode
+    x, biases = draw(*x_shape).astype(dtype), [draw(m) if bias else None for _ in range(2)]
+    size = [
+        (x_shape[2 + i] + pads[i] + pads[2 + i] - kernel[i]) // strides[i] + 1 for i in range(2)
+    ]
+    added = (draw(x_shape[0], m, *size).astype(dtype),) if residual else ()
+    numbers = {"strides": strides, "pads": pads, "group": m}
+    steps = (
+        Step(w, biases[0], *MIDDLES[middle], numbers={"decode": decode}),
+        Step(draw(m, 1, *kernel), biases[1], *(ADDED if residual else PLAIN), added, numbers),
     )
-    last = conv(
-        (inner, t_value, biases[1], *ends), y, strides=strides, pads=pads, group=m,
-        epilogue=maximum(Arg(0) + Arg(1), 0.0) if residual else None,
-    )  # fmt: skip
-    inputs = (*first.inputs, *last.inputs[1:])
-    call = LogicalCall("chain", inputs, y, {}, "c", (first, last))
-    return Case(KERNEL, call, feeds, constants, target), expected
+    return chain(x, steps, 16, target, KERNEL)
 
 
 @pytest.fixture
@@ -79,12 +61,6 @@ def every_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also pairs so small that two kernels are as fast."""
     monkeypatch.setattr(spec, "_WORTH_BYTES", 0)
     monkeypatch.setattr(spec, "_SHORTEST_ROW", 1)
-
-
-def check(case: Case, expected: Array, tolerance: float = 2e-5) -> None:
-    found = run_case(case, pocl_device())
-    assert found.shape == expected.shape
-    assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
 
 
 @pytest.mark.usefixtures("every_size")
@@ -113,9 +89,9 @@ def test_vectors_of_sixteen() -> None:
 @pytest.mark.usefixtures("every_size")
 def test_storage_types() -> None:
     """Narrow images round when they are stored; integers have a factor each."""
-    check(*make((1, 19, 9, 13), 33, (3, 3), dtype=np.float16), tolerance=1e-3)
+    check(*make((1, 19, 9, 13), 33, (3, 3), dtype=np.float16), within=1e-3)
     check(*make((1, 19, 9, 13), 33, (3, 3), int8=True))
-    check(*make((1, 19, 9, 13), 33, (3, 3), dtype=np.float16, int8=True), tolerance=1e-3)
+    check(*make((1, 19, 9, 13), 33, (3, 3), dtype=np.float16, int8=True), within=1e-3)
 
 
 @pytest.mark.usefixtures("every_size")

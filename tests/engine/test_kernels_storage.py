@@ -14,11 +14,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from conv_cases import reference
 from kernel_cases import case as call_case
 from kernel_harness import CPU8, CPU16, GCN, Case, pocl_device, run_case, run_on_rusticl, value
 from test_kernels_attention import make as attention
 from test_kernels_attention import reference as attention_reference
-from test_kernels_conv import reference
 
 from rekindle._types import DType, Target
 from rekindle.engine.compiler import compiler_for
